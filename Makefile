@@ -1,0 +1,41 @@
+# make demo and make test do all their own set-up; both run from any working directory (make -C PATH demo).
+ROOT := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
+PYTHON ?= python3
+VENV := $(ROOT).venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+# Tests use few threads a process: many threads on a busy machine make tiny models ten times slower.
+JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && n=4; echo $$n)
+
+.PHONY: help setup demo test lint gpu bench clean
+
+help:
+	@echo "make demo   train LeNet on real handwritten digits (pictures in runs/demo)"
+	@echo "make test   lint, types and every test; no GPU needed"
+	@echo "make bench  this machine's benchmark rows"
+	@echo "make gpu    on a CUDA machine: correctness, benchmarks, tuning, each time-bounded"
+
+setup: $(STAMP)
+
+$(STAMP): $(ROOT)setup.py $(ROOT)pyproject.toml $(ROOT)constraints.txt
+	cd $(ROOT) && $(PYTHON) -m venv $(VENV)
+	cd $(ROOT) && $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[cnn,bench,test]"
+	touch $(STAMP)
+
+demo: $(STAMP)
+	cd $(ROOT) && $(PY) -m cnn demo --output runs/demo
+
+lint: $(STAMP)
+	cd $(ROOT) && $(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
+
+test: lint
+	cd $(ROOT) && OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist worksteal -q
+
+bench: $(STAMP)
+	cd $(ROOT) && $(PY) -m bench run
+
+gpu:
+	cd $(ROOT) && PYTHONPATH=. $$([ -x $(PY) ] && echo $(PY) || echo $(PYTHON)) -m bench gpu
+
+clean:
+	rm -rf $(VENV) $(ROOT)runs

@@ -1,0 +1,34 @@
+"""What torch accepts for a size argument, and how it becomes a pair of integers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import torch
+
+IntOrPair: TypeAlias = "int | Sequence[int]"
+Padding: TypeAlias = "int | str | Sequence[int]"
+Pair: TypeAlias = tuple[int, int]
+
+POOLS = ("max", "avg")
+
+
+def is_int(value: Any) -> bool:
+    """An integer as torch takes it: int or SymInt, never bool."""
+    return isinstance(value, (int, torch.SymInt)) and not isinstance(value, bool)
+
+
+def pair(value: Any, op: str, name: str) -> Pair:
+    """(v, v) for an integer v, (v[0], v[-1]) for a sequence of one or two; TypeError otherwise."""
+    if is_int(value):
+        return (value, value)
+    if isinstance(value, (tuple, list)) and 1 <= len(value) <= 2 and all(is_int(v) for v in value):
+        return (value[0], value[-1])
+    raise TypeError(f"{op}: {name} must be an int or a tuple of two ints, not {value!r}")
+
+
+def check_pool_name(pool: str) -> None:
+    """ValueError unless `pool` names a pooling that the fused function knows."""
+    if pool not in POOLS:
+        raise ValueError(f"conv2d_relu_pool2d: pool must be one of {POOLS}, not {pool!r}")
