@@ -2,7 +2,7 @@
 
 from setuptools import setup
 
-CNN = ["scikit-learn>=1.3", "matplotlib>=3.7", "pillow>=10", "tqdm>=4.60"]
+CNN = ["scikit-learn>=1.3", "matplotlib>=3.7", "pillow>=10.1", "scipy>=1.10", "tqdm>=4.60"]
 BENCH = ["pytest>=8", "pytest-benchmark>=4", "matplotlib>=3.7"]
 TEST = [*CNN, *BENCH, "pytest-xdist>=3.5", "hypothesis>=6.90", "expecttest>=0.2", "mypy>=1.8", "ruff>=0.4"]
 
