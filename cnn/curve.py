@@ -1,0 +1,38 @@
+"""The picture of a training run: loss and error against the epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+# Okabe and Ito's palette: told apart by people of every colour vision, and in gray.
+BLUE, ORANGE = "#0072B2", "#D55E00"
+
+
+def draw_curve(history: Sequence[dict[str, Any]], path: Path, title: str) -> None:
+    """Write a PNG of the epochs in `history` (dicts of EpochResult): loss on the left, error rate on the right."""
+    from matplotlib.figure import Figure
+
+    epochs = [entry["epoch"] for entry in history]
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure.suptitle(title)
+    left, right = figure.subplots(1, 2)
+    left.set(ylabel="loss (mean cross-entropy)", yscale="log")
+    right.set(ylabel="error: wrong answers in %", yscale="symlog")
+    right.set_yscale("symlog", linthresh=0.1)
+    for name, colour, style in (("train", BLUE, "--"), ("test", ORANGE, "-")):
+        loss = [entry["loss" if name == "train" else "test_loss"] for entry in history]
+        wrong = [100 - 100 * entry[f"{name}_correct"] / entry[f"{name}_total"] for entry in history]
+        left.plot(epochs, loss, style, color=colour, label=name)
+        right.plot(epochs, wrong, style, color=colour, label=name)
+    last = history[-1]
+    share = f"{last['test_correct']:,}/{last['test_total']:,} = {100 * last['test_correct'] / last['test_total']:.2f} %"
+    right.set_title(f"test: {share} right", fontsize=10)
+    for axes in (left, right):
+        axes.set(xlabel="epoch", xlim=(min(epochs) - 0.5, max(epochs) + 0.5))
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(color="#dddddd")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
