@@ -1,0 +1,129 @@
+"""The named sets of cases, most important first, and the choice of some of them by pattern."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatch
+
+from bench.cases import Case, Layer, layer, networks
+from cnn.errors import UserError
+
+SETS = ("smoke", "headline", "cpu", "all")
+BATCHES = (1, 32, 256)
+
+
+def ops_of(found: Layer) -> list[str]:
+    """The functions that run this layer: alone, with its ReLU, with its ReLU and 2x2 max pool."""
+    fused = {"relu": ["conv2d_relu"], "relu+max2": ["conv2d_relu", "conv2d_relu_pool2d"]}
+    return [found.op, *fused.get(found.after or "", [])]
+
+
+def _at(network: str, name: str, op: str, works: str, batches: Sequence[int], precision: str = "fp32") -> list[Case]:
+    return [
+        Case(network, op, work, batch, precision, layer(network, name)) for work in works.split() for batch in batches
+    ]
+
+
+def _net(network: str, works: str, batches: Sequence[int], precision: str = "fp32") -> list[Case]:
+    return [Case(network, "network", work, batch, precision) for work in works.split() for batch in batches]
+
+
+def smoke() -> list[Case]:
+    """One tiny case of each function and each pass: seconds on any machine."""
+    return [
+        *_net("lenet", "inference training", [4]),
+        *_at("lenet", "conv2", "conv2d", "fprop dgrad wgrad training", [2]),
+        *_at("lenet", "conv2", "conv2d_relu", "inference training", [2]),
+        *_at("lenet", "conv2", "conv2d_relu_pool2d", "inference training", [2]),
+        *_at("lenet", "pool1", "max_pool2d", "inference training", [2]),
+        *_at("lenet", "pool1.avg", "avg_pool2d", "inference training", [2]),
+    ]
+
+
+def cpu() -> list[Case]:
+    """What `make bench` measures: batches that a CPU user runs."""
+    return [
+        *_net("lenet", "inference training", [1, 16, 64, 256, 1024]),
+        *_at("lenet", "conv1", "conv2d_relu_pool2d", "inference training", [64]),
+        *_at("lenet", "conv2", "conv2d_relu_pool2d", "inference training", [64]),
+        *_at("lenet", "conv2", "conv2d", "inference fprop dgrad wgrad training", [64]),
+        *_at("lenet", "pool1", "max_pool2d", "inference training", [64]),
+        *_at("lenet", "pool1.avg", "avg_pool2d", "inference training", [64]),
+        *_at("resnet50", "conv1", "conv2d_relu", "inference training", [1]),
+        *_at("resnet50", "maxpool", "max_pool2d", "inference training", [1]),
+        *_at("resnet50", "layer1.0.conv2", "conv2d_relu", "inference training", [1]),
+        *_at("resnet50", "layer3.1.conv2", "conv2d_relu", "inference", [1]),
+        *_at("resnet50", "layer2.0.conv1", "conv2d_relu", "inference", [1]),
+        *_at("vgg16", "features.2", "conv2d_relu_pool2d", "inference training", [1]),
+        *_at("vgg16", "features.0", "conv2d_relu", "inference", [1]),
+        *_at("vgg16", "features.4", "max_pool2d", "inference training", [1]),
+        *_at("mobilenetv2", "features.2.conv.1.0", "conv2d", "inference training", [1]),
+        *_at("mobilenetv2", "features.5.conv.1.0", "conv2d", "inference training", [1]),
+        *_at("alexnet", "features.0", "conv2d_relu", "inference", [1]),
+        *_at("alexnet", "features.2", "max_pool2d", "inference", [1]),
+        *_at("convnext_t", "features.1.0.block.0", "conv2d", "inference training", [1]),
+        *_net("vgg_like", "inference training", [8]),
+        *_net("resnet_like", "inference training", [8]),
+    ]
+
+
+def headline() -> list[Case]:
+    """What a card is asked first: the claims of the README, in the precision that people use there."""
+    return [
+        *_net("lenet", "inference training", [1, 64, 1024, 65536]),
+        *_at("lenet", "conv1", "conv2d_relu_pool2d", "inference training", [4096]),
+        *_at("resnet50", "layer1.0.conv2", "conv2d_relu", "inference training", [256], "fp16"),
+        *_at("resnet50", "layer3.1.conv2", "conv2d_relu", "inference training", [256], "fp16"),
+        *_at("resnet50", "layer3.1.conv2", "conv2d", "fprop dgrad wgrad", [256], "fp16"),
+        *_at("resnet50", "layer3.0.conv2", "conv2d", "fprop dgrad wgrad", [256], "fp16"),
+        *_at("vgg16", "features.2", "conv2d_relu_pool2d", "inference training", [64], "fp16"),
+        *_at("resnet50", "maxpool", "max_pool2d", "inference training", [256], "fp16"),
+        *_at("mobilenetv2", "features.5.conv.1.0", "conv2d", "inference training", [256], "fp16"),
+        *_at("convnext_t", "features.1.0.block.0", "conv2d", "inference training", [256], "fp16"),
+        *_at("resnet50", "conv1", "conv2d_relu", "inference training", [256], "fp16"),
+        *_at("resnet50", "layer3.1.conv2", "conv2d_relu", "inference training", [256], "tf32"),
+        *_at("resnet50", "layer3.1.conv2", "conv2d_relu", "inference", [256], "fp32"),
+        *_at("resnet50", "layer3.1.conv2", "conv2d_relu", "inference", [1, 32], "fp16"),
+        *_at("resnet50", "layer1.0.conv1", "conv2d_relu", "inference training", [256], "fp16"),
+        *_at("lenet", "pool1", "max_pool2d", "inference training", [4096]),
+        *_at("kernelbench", "L1-42", "max_pool2d", "inference", [32]),
+        *_at("kernelbench", "L1-82", "conv2d", "inference", [16]),
+        *_at("kernelbench", "L2-1.conv-relu", "conv2d_relu", "inference", [128]),
+        *_net("vgg_like", "inference training", [256], "fp16"),
+        *_net("resnet_like", "inference training", [256], "fp16"),
+    ]
+
+
+def everything() -> Iterator[Case]:
+    """Every layer of every network in every pass, batch and precision, after the headline."""
+    yield from headline()
+    for precision in ("fp16", "fp32", "tf32", "bf16"):
+        for network in ("lenet", "vgg_like", "resnet_like"):
+            yield from _net(network, "inference training", BATCHES, precision)
+        for name, layers in networks().items():
+            for found in layers:
+                yield from _of_layer(name, found, precision)
+
+
+def _of_layer(network: str, found: Layer, precision: str) -> Iterator[Case]:
+    batches = (found.batch,) if found.batch else BATCHES
+    for op in ops_of(found):
+        works = "inference fprop dgrad wgrad training" if op == "conv2d" else "inference training"
+        if found.from_image:
+            works = works.replace("dgrad ", "")
+        yield from _at(network, found.name, op, works, batches, precision)
+
+
+def cases(name: str, patterns: Iterable[str] = ()) -> list[Case]:
+    """The cases of a set, or those of them whose name fits one of the patterns; UserError when none does."""
+    sets = {"smoke": smoke, "headline": headline, "cpu": cpu, "all": everything}
+    if name not in sets:
+        raise UserError(f"set {name!r} is unknown; choose from {', '.join(SETS)}")
+    found = list(dict.fromkeys(sets[name]()))
+    wanted = list(patterns)
+    if not wanted:
+        return found
+    chosen = [case for case in found if any(fnmatch(case.name, pattern) for pattern in wanted)]
+    if not chosen:
+        raise UserError(f"no case of set {name!r} fits {' '.join(wanted)}; `python -m bench run --list` shows them")
+    return chosen

@@ -1,0 +1,65 @@
+"""Measures cases and writes their rows."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+NAME = "run"
+HELP = "measure a set of cases: every contender judged, then timed in turns; rows as JSON lines"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("--set", default="auto", help="smoke, headline, cpu, all; auto: headline on CUDA, else cpu")
+    parser.add_argument("--cases", nargs="*", default=[], metavar="PATTERN", help="only cases whose name fits")
+    parser.add_argument("--providers", nargs="*", default=[], metavar="NAME", help="only these (eager always runs)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser.add_argument("--minutes", type=float, default=8.0, help="stop starting new cases after this long")
+    parser.add_argument("--seconds", type=float, default=2.0, help="timing of one case by one clock")
+    parser.add_argument(
+        "--out", type=Path, default=None, help="file of rows; default: bench/results/<device>/rows.jsonl"
+    )
+    parser.add_argument("--fresh", action="store_true", help="start the file anew")
+    parser.add_argument("--resume", action="store_true", help="leave out the cases that the file has at this commit")
+    parser.add_argument("--check", action="store_true", help="judge the results, time nothing")
+    parser.add_argument("--list", action="store_true", help="print the cases and stop")
+
+
+def run(args: argparse.Namespace) -> int:
+    """The rows of the chosen cases; exit code 1 when a result was wrong."""
+    from bench.cases.sets import cases
+    from bench.facts import device_of
+    from bench.session import Session
+    from cnn.errors import UserError
+
+    if args.minutes <= 0 or args.seconds <= 0 or args.threads <= 0:
+        raise UserError("--minutes, --seconds and --threads must be greater than 0")
+    device = device_of(args.device)
+    name = args.set if args.set != "auto" else ("headline" if device.type == "cuda" else "cpu")
+    chosen = cases(name, args.cases)
+    if args.list:
+        print("\n".join(case.name for case in chosen))
+        return 0
+    session = Session.start(args, device)
+    return finish(session, chosen, args)
+
+
+def finish(session: Any, chosen: list[Any], args: argparse.Namespace) -> int:
+    """Runs the cases until they or the minutes are over; says what was left out."""
+    end = time.monotonic() + args.minutes * 60
+    done = session.done() if args.resume else set()
+    todo = [case for case in chosen if case.name not in done]
+    left = list(todo)
+    for case in todo:
+        if time.monotonic() >= end:
+            break
+        session.run(case)
+        left.remove(case)
+    print(f"{len(todo) - len(left)} cases run, {len(done)} there before, {session.wrong} results wrong: {session.path}")
+    if left:
+        print(f"time is over, {len(left)} cases not run; --resume goes on with {left[0].name}")
+    return 1 if session.wrong else 0
