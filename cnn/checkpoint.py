@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,21 @@ class Checkpoint:
         """A checkpoint of one of this package's models, its tensors on the CPU."""
         state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
         return cls(name_of(model), model.config, state, classes, **rest)  # type: ignore[arg-type]
+
+    @property
+    def data(self) -> str:
+        """The data set it was trained on, as `cnn.data.load_data` takes it."""
+        return str(self.settings.get("data", "digits"))
+
+    @property
+    def layout(self) -> str:
+        """How `cnn.data.lay_out` prepares an image for the model."""
+        return str(self.settings.get("layout", "digit"))
+
+    def require_classes(self, classes: Sequence[str], name: str) -> None:
+        """UserError unless the data set of that name has the classes that the model was trained for."""
+        if list(classes) != self.classes:
+            raise UserError(f"{name} has the classes {list(classes)}, the checkpoint's {self.model} {self.classes}")
 
     def build(self) -> nn.Module:
         """The trained model, in evaluation mode, on the CPU. UserError when the weights do not fit it."""

@@ -13,7 +13,6 @@ import torch
 from cnn.checkpoint import Checkpoint
 from cnn.data import Dataset
 from cnn.distributed import World
-from cnn.errors import UserError
 from cnn.models import build, parameter_count
 from cnn.record import Record
 from cnn.settings import Settings
@@ -99,8 +98,7 @@ def trainer_for(
         torch.manual_seed(settings.seed)
         model = build(settings.model, {**settings.config, "classes": len(data.classes)})
         return Trainer(model, data, settings, device, world, bar)
-    if list(data.classes) != start.classes:
-        raise UserError(f"{data.name} has the classes {list(data.classes)}, the model to resume {start.classes}")
+    start.require_classes(data.classes, data.name)
     trainer = Trainer(start.build(), data, settings, device, world, bar)
     trainer.restore(start.optimizer, len(start.history))
     return trainer

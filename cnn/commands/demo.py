@@ -1,0 +1,40 @@
+"""cnn demo: a LeNet learns real handwritten digits on the CPU, and shows what it sees in one of them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from cnn.options import add_json, add_runtime, chosen_data, emit, runtime
+
+NAME = "demo"
+HELP = "train LeNet on real handwritten digits, and draw how it reads one of them"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options; the defaults are the run that the README reports."""
+    parser.add_argument("--output", default="runs/demo", metavar="DIR", help="folder for the model and the pictures")
+    parser.add_argument("--epochs", type=int, default=20, help="passes over the training images")
+    parser.add_argument("--seed", type=int, default=0, help="start of all random numbers")
+    parser.add_argument("--limit", type=int, help="use only the first so many images of each split")
+    add_runtime(parser, device="cpu")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train with augmentation, then draw the maps of the first test digit."""
+    from cnn.maps_picture import draw_maps
+    from cnn.session import learn
+    from cnn.settings import Settings
+
+    settings = Settings(epochs=args.epochs, seed=args.seed, augment=True, limit=args.limit)
+    folder = Path(args.output)
+    with runtime(args) as device:
+        data = chosen_data(settings.data, settings.limit)
+        outcome = learn(data, settings, folder, device)
+        maps = folder / "maps.png"
+        model, image = outcome.model.cpu(), data.test_images[:1]
+        draw_maps(model, image, data.classes, maps, label=data.classes[int(data.test_labels[0])])
+    result = {**outcome.as_dict(), "maps": str(maps)}
+    emit(args, result, f"{outcome.text()}\nmaps   {maps}")
+    return 0

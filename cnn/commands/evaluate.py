@@ -1,0 +1,82 @@
+"""cnn evaluate: a trained model is judged on the test images."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnn.options import add_data, add_json, add_runtime, chosen_data, emit, runtime
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cnn.training import Evaluation
+
+NAME = "evaluate"
+HELP = "judge a trained model on test images: accuracy with counts, and what it confuses"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options; --data is by default what the model was trained on."""
+    parser.formatter_class = argparse.HelpFormatter
+    parser.add_argument("--checkpoint", required=True, metavar="MODEL.pt", help="what `cnn train` wrote")
+    parser.add_argument("--model", choices=("lenet", "mlp", "gap"), help="refuse a checkpoint of any other model")
+    parser.add_argument("--output", metavar="DIR", help="also write confusion.png into this folder")
+    add_data(parser, default=None)
+    add_runtime(parser)
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the accuracy, the accuracy of each class and the most frequent mistakes."""
+    from cnn.checkpoint import load
+    from cnn.confusion import confusion_matrix, draw_confusion
+    from cnn.session import counted
+    from cnn.training import evaluate
+
+    checkpoint = load(args.checkpoint, args.model)
+    with runtime(args) as device:
+        data = chosen_data(args.data or checkpoint.data, args.limit, checkpoint.layout, args.download)
+        checkpoint.require_classes(data.classes, data.name)
+        judged = evaluate(checkpoint.build(), data.test_images, data.test_labels, device)
+    predictions = judged.scores.argmax(1)
+    matrix = confusion_matrix(data.test_labels, predictions, len(data.classes))
+    result = as_dict(judged, data.test_labels, matrix)
+    accuracy = f"test accuracy {counted(judged.correct, judged.total)}, loss {judged.loss:.4f}"
+    lines = [f"{checkpoint.model} on {data.name}: {accuracy}", *class_lines(matrix, data.classes)]
+    if args.output:
+        path = Path(args.output) / "confusion.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draw_confusion(matrix, data.classes, path, f"{checkpoint.model} on {data.name}\n{accuracy}")
+        result["confusion_picture"] = str(path)
+        lines.append(f"confusion matrix  {path}")
+    emit(args, result, "\n".join(lines))
+    return 0
+
+
+def as_dict(judged: Evaluation, labels: Tensor, matrix: Tensor) -> dict[str, Any]:
+    """Plain values for a program; `wrong` are places in the test set."""
+    return {
+        "test_accuracy": judged.correct / judged.total,
+        "test_correct": judged.correct,
+        "test_total": judged.total,
+        "test_loss": judged.loss,
+        "confusion": matrix.tolist(),
+        "wrong": (judged.scores.argmax(1) != labels).nonzero().flatten().tolist(),
+    }
+
+
+def class_lines(matrix: Tensor, classes: tuple[str, ...]) -> list[str]:
+    """Each class with its share of right answers, then the most frequent mistakes."""
+    from cnn.confusion import most_confused
+    from cnn.session import counted
+
+    width = max(len(name) for name in classes)
+    lines = []
+    for name, row, right in zip(classes, matrix, matrix.diagonal(), strict=True):
+        if row.sum():
+            lines.append(f"  {name:{width}}  {counted(int(right), int(row.sum()))}")
+    for true, predicted, count in most_confused(matrix):
+        lines.append(f"  {classes[true]} taken for {classes[predicted]}: {count} times")
+    return lines
