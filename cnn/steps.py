@@ -12,6 +12,18 @@ from torch import Tensor, nn
 from kernels import ConvReLU2d, ConvReLUPool2d
 from kernels.common.arguments import Pair, pair
 
+KIND_NAMES = {
+    "conv": "convolution",
+    "relu": "ReLU",
+    "tanh": "tanh",
+    "max": "max pool",
+    "avg": "average pool",
+    "flatten": "flatten",
+    "linear": "fully connected",
+    "scale": "batch normalisation",
+    "identity": "dropout, asleep",
+    "other": "other",
+}
 _FUNCTIONS = {
     "relu": "relu",
     "relu_": "relu",
