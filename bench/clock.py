@@ -85,15 +85,16 @@ class EventClock:
 
     def sample(self, work: Work, calls: int) -> float:
         """Median of the calls' device seconds. The flush also hides the host's time for the first launch."""
-        pairs = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(calls)]
+        event: Any = torch.cuda.Event
+        pairs = [(event(enable_timing=True), event(enable_timing=True)) for _ in range(calls)]
         for i, (start, end) in enumerate(pairs):
             self.flush.zero_()
             start.record()
             work(i)
             end.record()
         torch.cuda.synchronize(self.device)
-        times = sorted(start.elapsed_time(end) for start, end in pairs)
-        return times[len(times) // 2] * 1e-3
+        milliseconds: list[float] = sorted(start.elapsed_time(end) for start, end in pairs)
+        return milliseconds[len(pairs) // 2] * 1e-3
 
 
 def clocks(device: torch.device) -> list[Clock]:

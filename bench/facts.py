@@ -17,6 +17,14 @@ from cnn.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results"
+# What CUDA reports from an error that no later call in the process recovers from.
+FATAL = (
+    "illegal memory access",
+    "device-side assert",
+    "unspecified launch failure",
+    "misaligned address",
+    "CUDA error",
+)
 PACKAGES = ("torch", "triton", "numpy", "onnxruntime", "flag_gems")
 
 
@@ -95,14 +103,14 @@ def driver(kind: str) -> str:
     return f"{smi[0] if smi else 'unknown'}, CUDA {torch.version.cuda}, cuDNN {cudnn.version()}"
 
 
-def facts(device: torch.device) -> dict[str, Any]:
-    """The part of a row that is the same for every row of a run."""
+def facts(device: torch.device, known_commit: str | None = None) -> dict[str, Any]:
+    """The part of a row that is the same for every row of a run. known_commit: where there is no git checkout."""
     return {
         "device": device_name(device.type),
         "kind": device.type,
         "threads": torch.get_num_threads(),
         "driver": driver(device.type),
-        "commit": commit(),
+        "commit": known_commit or commit(),
         "versions": versions(),
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }

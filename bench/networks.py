@@ -50,7 +50,8 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, c, H, W) -> (N, k, H / stride, W / stride)."""
-        return self.relu(self.conv2(self.relu(self.conv1(x))) + self.shortcut(x))
+        y: Tensor = self.relu(self.conv2(self.relu(self.conv1(x))) + self.shortcut(x))
+        return y
 
 
 def resnet_like() -> nn.Sequential:

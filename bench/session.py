@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import gc
-from dataclasses import dataclass, field
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from bench import rows
 from bench.cases import Case
 from bench.clock import Clock, clocks
-from bench.facts import facts, results_folder
+from bench.facts import FATAL, facts, results_folder
 from bench.limits import Limits, measure_limits
 from bench.providers import Provider, providers
 from bench.rows import Row
@@ -34,8 +35,9 @@ class Session:
     facts: dict[str, Any]
     seconds: float
     check: bool = False
+    marker: Path | None = None
     wrong: int = 0
-    ran: list[str] = field(default_factory=list)
+    broken: bool = False
 
     @classmethod
     def start(cls, args: argparse.Namespace, device: torch.device) -> Session:
@@ -45,8 +47,18 @@ class Session:
         if args.fresh and path.exists():
             path.unlink()
         session = cls(
-            path, device, providers(args.providers), clocks(device), None, facts(device), args.seconds, args.check
+            path,
+            device,
+            providers(args.providers),
+            clocks(device),
+            None,
+            facts(device, args.commit),
+            args.seconds,
+            args.check,
         )
+        if args.resume:
+            session.marker = path.with_name(path.name + ".at")
+            session.recover()
         where = f"{session.facts['device']} ({device.type}, {session.facts['threads']} CPU threads)"
         print(f"{where}, commit {session.facts['commit']}, torch {torch.__version__}")
         if not args.check:
@@ -63,6 +75,15 @@ class Session:
             rows.append(self.path, {**row, "status": "ok", "value": round(value, 3), "unit": unit, **self.facts})
             print(f"  limit: {name} {value:.4g} {unit}")
 
+    def recover(self) -> None:
+        """A case that an earlier process died in gets a row that says so, and is not tried again."""
+        if self.marker is None or not self.marker.exists():
+            return
+        row = {"case": self.marker.read_text(), "provider": "case", "layout": "", "path": "", "metric": "wall"}
+        reason = "the process died or was stopped during this case"
+        rows.append(self.path, {**row, "status": "failed", "reason": reason, **self.facts})
+        self.marker.unlink()
+
     def done(self) -> set[str]:
         """The cases that the file has at this commit."""
         if not self.path.exists():
@@ -72,6 +93,9 @@ class Session:
     def run(self, case: Case) -> None:
         """One case; an error that stops it becomes a row."""
         found: list[Row] = []
+        if self.marker:
+            self.marker.parent.mkdir(parents=True, exist_ok=True)
+            self.marker.write_text(case.name)
         try:
             made = run_case(case, self.device, self.providers, self.clocks, self.limits, self.seconds, not self.check)
             for row in made:
@@ -81,9 +105,15 @@ class Session:
             row = row_of(case, "case", "", "", metric="wall", status="failed", reason=one_line(error))
             found.append(row)
             rows.append(self.path, {**row, **self.facts})
+        if self.marker:
+            self.marker.unlink()
+        self.broken = any(text in row.get("reason", "") for row in found for text in FATAL)
         self.wrong += sum(row["status"] == "wrong" for row in found)
         print(table(case, found), flush=True)
         gc.collect()
+        if "torch._dynamo" in sys.modules:
+            # Otherwise the compiled functions of every case would stay.
+            torch._dynamo.reset()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 

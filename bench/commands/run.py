@@ -26,11 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fresh", action="store_true", help="start the file anew")
     parser.add_argument("--resume", action="store_true", help="leave out the cases that the file has at this commit")
     parser.add_argument("--check", action="store_true", help="judge the results, time nothing")
+    parser.add_argument("--commit", default=None, help="the commit to write where there is no git checkout")
     parser.add_argument("--list", action="store_true", help="print the cases and stop")
 
 
 def run(args: argparse.Namespace) -> int:
-    """The rows of the chosen cases; exit code 1 when a result was wrong."""
+    """The rows of the chosen cases; exit code 1 when a result was wrong, 3 when --resume has more to do."""
     from bench.cases.sets import cases
     from bench.facts import device_of
     from bench.session import Session
@@ -50,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
 
 def finish(session: Any, chosen: list[Any], args: argparse.Namespace) -> int:
     """Runs the cases until they or the minutes are over; says what was left out."""
+    from bench.gpu import BROKEN, MORE
+
     end = time.monotonic() + args.minutes * 60
     done = session.done() if args.resume else set()
     todo = [case for case in chosen if case.name not in done]
@@ -59,7 +62,12 @@ def finish(session: Any, chosen: list[Any], args: argparse.Namespace) -> int:
             break
         session.run(case)
         left.remove(case)
+        if session.broken:
+            return BROKEN
     print(f"{len(todo) - len(left)} cases run, {len(done)} there before, {session.wrong} results wrong: {session.path}")
     if left:
         print(f"time is over, {len(left)} cases not run; --resume goes on with {left[0].name}")
-    return 1 if session.wrong else 0
+    if session.wrong:
+        return 1
+    # The driver of a card's steps asks with --resume, and wants to know that there is more.
+    return MORE if left and args.resume else 0

@@ -1,0 +1,135 @@
+"""The steps on a card, most important first: correctness, headline rows, rivals, tuning, all rows, memory checker."""
+
+from __future__ import annotations
+
+import collections
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from bench.__main__ import command_names
+from bench.gpu import BROKEN, LEAST_SECONDS, MORE, Step, Visit, child, tail, wait
+from bench.gpu.pytest_rows import recorded
+
+TESTS = "tests/kernels"
+# Compilation on the host is most of a test's time on a card, so several processes share it.
+SHARDS = max(1, min(8, (os.cpu_count() or 2) // 2))
+GRACE = 20.0
+
+
+def correctness(visit: Visit, seconds: float) -> tuple[bool, str]:
+    """The kernels' test suite on the card, in shards; a shard whose process dies is started again without that test."""
+    path, end = visit.folder / "tests.jsonl", time.monotonic() + seconds
+    path.parent.mkdir(parents=True, exist_ok=True)
+    codes: list[int | None] = [BROKEN] * SHARDS
+    log = visit.folder / "logs" / "correctness.log"
+    while any(code not in (0, 1, 5, MORE) for code in codes) and end - time.monotonic() > LEAST_SECONDS:
+        left = end - time.monotonic()
+        again = [i for i, code in enumerate(codes) if code not in (0, 1, 5, MORE)]
+        running = {i: child(_pytest(path, i, max(5.0, left - GRACE)), log, left) for i in again}
+        for i, process in running.items():
+            codes[i] = wait(process, end - time.monotonic())
+        if all(code in (2, 3, 4) for code in codes) and not recorded(path):
+            return False, f"pytest could not start: {tail(log)}"
+    _lost(path)
+    return all(code in (0, 1, 5) for code in codes), summary(path)
+
+
+def _pytest(path: Path, shard: int, seconds: float) -> list[str]:
+    plugin = ["-p", "bench.gpu.pytest_rows", "--rows", str(path), "--shard", f"{shard}/{SHARDS}"]
+    quiet = ["-q", "--tb=short", "-p", "no:cacheprovider", "--stop-after", str(round(seconds))]
+    return [sys.executable, "-m", "pytest", TESTS, *plugin, *quiet]
+
+
+def _lost(path: Path) -> None:
+    """A test that started and never ended killed or blocked its process: that is its outcome."""
+    import json
+
+    lost = [test for test, outcome in recorded(path).items() if outcome == "started"]
+    with path.open("a") as file:
+        for test in lost:
+            reason = "its process died or was stopped while it ran"
+            file.write(json.dumps({"test": test, "outcome": "lost", "reason": reason}) + "\n")
+
+
+def summary(path: Path) -> str:
+    """Counts by outcome, and the names of what did not pass."""
+    outcomes = recorded(path)
+    counts = collections.Counter(outcomes.values())
+    bad = [test for test, outcome in outcomes.items() if outcome in ("failed", "lost")]
+    said = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())) or "no test ran"
+    return said + (f"; not passed: {' '.join(bad[:12])}{' ...' if len(bad) > 12 else ''}" if bad else "")
+
+
+def rows(name: str, *arguments: str) -> Step:
+    """A step that is `bench run` with these arguments into its own file; a child that dies is started again."""
+
+    def work(visit: Visit, seconds: float) -> tuple[bool, str]:
+        path, log = visit.folder / f"{name}.jsonl", visit.folder / "logs" / f"{name}.log"
+        end = time.monotonic() + seconds
+        code: int | None = BROKEN
+        while code not in (0, 1, 2, MORE) and end - time.monotonic() > LEAST_SECONDS:
+            left = end - time.monotonic()
+            more = ["--resume", "--minutes", str(max(5.0, left - 2 * GRACE) / 60), "--out", str(path)]
+            command = [sys.executable, "-m", "bench", "run", "--device", "cuda", *arguments, *more]
+            code = wait(child([*command, "--commit", visit.commit], log, left), left)
+        return code in (0, 1), f"{name}.jsonl, exit code {code}: {tail(log, 2)}"
+
+    share = {"headline": 0.9, "rivals": 0.6}.get(name, 0.7)
+    return Step(
+        name, share, work, ("-m", "bench", "run", "--set", "smoke", "--check", "--device", "cpu", "--out", os.devnull)
+    )
+
+
+def tune(visit: Visit, seconds: float) -> tuple[bool, str]:
+    """The tuner, which keeps its own record of what it has measured."""
+    log = visit.folder / "logs" / "tune.log"
+    code = wait(child([sys.executable, "-m", "bench", "tune"], log, seconds), seconds)
+    return code == 0, f"exit code {code}: {tail(log, 2)}"
+
+
+def sanitizer() -> str | None:
+    """The path of compute-sanitizer, or None."""
+    usual = Path("/usr/local/cuda/bin/compute-sanitizer")
+    return shutil.which("compute-sanitizer") or (str(usual) if usual.exists() else None)
+
+
+def memcheck(visit: Visit, seconds: float) -> tuple[bool, str]:
+    """The small cases under compute-sanitizer, each allocation by itself so that an overrun is seen."""
+    log = visit.folder / "logs" / "memcheck.log"
+    small = ["-m", "bench", "run", "--set", "smoke", "--check", "--device", "cuda", "--providers", "ours"]
+    tool = [str(sanitizer()), "--tool", "memcheck", "--error-exitcode", "9", sys.executable, *small]
+    process = child([*tool, "--out", os.devnull], log, seconds, {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"})
+    code = wait(process, seconds)
+    return code in (0, 1, 9), f"exit code {code} (9: memory errors): {tail(log, 2)}"
+
+
+def steps() -> list[Step]:
+    """All of them, in order."""
+    return [
+        Step(
+            "correctness",
+            0.45,
+            correctness,
+            ("-m", "pytest", TESTS, "-q", "--collect-only", "-p", "bench.gpu.pytest_rows"),
+        ),
+        rows("headline", "--set", "headline", "--providers", "ours", "eager_graph", "ours_graph", "cudnn_fused"),
+        rows("rivals", "--set", "headline", "--providers", "ours", "compile", "compile_max", "flaggems"),
+        Step(
+            "tune",
+            0.7,
+            tune,
+            ("-m", "bench", "tune", "--help"),
+            lambda: None if "tune" in command_names() else "this version has no command `tune`",
+        ),
+        rows("all", "--set", "all", "--seconds", "0.5"),
+        Step(
+            "memcheck",
+            1.0,
+            memcheck,
+            (),
+            lambda: None if sanitizer() else "compute-sanitizer is not on this machine",
+        ),
+    ]
