@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib.util import find_spec
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from kernels.common.device import INTERPRET
+from kernels.common.launch import is_recording
 
 BACKENDS = ("auto", "triton", "torch")
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+TRITON, ATEN, CPU = "triton", "torch", "cpu"
+HAS_TRITON = find_spec("triton") is not None
 _current: ContextVar[str] = ContextVar("triton_cnn_backend", default="auto")
 
 
@@ -35,3 +42,32 @@ def backend(name: str) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+def path(x: Any) -> str:
+    """The path of a call on input `x`: TRITON, ATEN or CPU."""
+    name = _current.get()
+    if name == "torch" or not isinstance(x, Tensor):
+        return ATEN
+    if name == "triton":
+        return TRITON
+    if x.is_cuda:
+        return TRITON if HAS_TRITON else ATEN
+    return CPU if x.is_cpu else ATEN
+
+
+def unsupported(op: str, x: Tensor) -> str | None:
+    """Why Triton cannot run `op` on `x`, or None."""
+    if not HAS_TRITON:
+        return f"{op}: triton is not installed"
+    if x.dtype not in DTYPES:
+        return f"{op}: {x.dtype} has no Triton kernel (supported: float16, bfloat16, float32, float64)"
+    if not (x.is_cuda or x.is_meta or INTERPRET or is_recording()):
+        return f"{op}: input on {x.device}; Triton needs a CUDA tensor, or TRITON_INTERPRET=1 for its interpreter"
+    return None
+
+
+def decline(reason: str) -> None:
+    """Nothing under "auto" (the caller goes on with torch's operator); NotImplementedError under "triton"."""
+    if _current.get() == "triton":
+        raise NotImplementedError(reason)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 from torch import nn
 
 from kernels.modules import AvgPool2d, Conv2d, MaxPool2d

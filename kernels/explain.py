@@ -1,10 +1,60 @@
-"""explain: which path, kernel and tile a call would take, and why."""
+"""explain: which path, kernels and tiles a call would take, and why."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
 
-def explain(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    raise NotImplementedError("not yet")
+from kernels.backend import CPU, TRITON, current_backend, path, unsupported
+from kernels.common.launch import Launch, record
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The answer of `explain`; print it to read it."""
+
+    function: str
+    backend: str
+    path: str
+    reason: str
+    launches: tuple[Launch, ...] = ()
+
+    def __str__(self) -> str:
+        lines = [f"{self.function}: {self.path} path (backend {self.backend!r}): {self.reason}"]
+        for call in self.launches:
+            tile = {name: value for name, value in call.arguments.items() if name.startswith("BLOCK")}
+            options = ", ".join(f"{name}={value}" for name, value in {**tile, **call.options}.items())
+            lines.append(f"  {call.kernel.__name__}: {call.grid} programs, {options}")
+        return "\n".join(lines)
+
+
+def explain(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanation:
+    """Which path, kernels and tiles `function(*args, **kwargs)` would take, without running a kernel.
+
+    `function` is one of this package's five; the arguments are checked as in the call itself, and raise as there.
+    """
+    x = args[0] if args else kwargs.get("input")
+    way = path(x)
+    name = getattr(function, "__name__", str(function))
+    if way == CPU:
+        return Explanation(name, current_backend(), way, "the input is a CPU tensor")
+    if way != TRITON or not isinstance(x, Tensor):
+        return Explanation(name, current_backend(), way, _why_torch(x))
+    reason = unsupported(name, x)
+    if reason is not None:
+        if current_backend() == TRITON:
+            raise NotImplementedError(reason)
+        return Explanation(name, current_backend(), "torch", reason)
+    with record() as launches, torch.no_grad():
+        function(*args, **kwargs)
+    return Explanation(name, current_backend(), way, f"{x.dtype} on {x.device} has a Triton kernel", tuple(launches))
+
+
+def _why_torch(x: Any) -> str:
+    if current_backend() == "torch":
+        return 'backend("torch") is in force'
+    return f"the input is on {x.device}" if isinstance(x, Tensor) else "the input is not a tensor"

@@ -2,13 +2,57 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
-from kernels import aten
+from kernels import aten, cpu
+from kernels.backend import ATEN, TRITON, decline, path, unsupported
 from kernels.common.arguments import IntOrPair, Padding, check_pool_name
+from kernels.common.registration import may_need_gradient
+from kernels.conv2d import autograd, autograd_pool
+from kernels.conv2d.geometry import (
+    Conv2dGeometry,
+    check_numbers,
+    check_tensors,
+    check_window,
+    resolve_padding,
+)
+from kernels.conv2d.plan import plan
+from kernels.pool2d import op as pool
+from kernels.pool2d.geometry import Pool2dGeometry, check_input, window
 
-conv2d = aten.conv2d
-conv2d_relu = aten.conv2d_relu
+
+def conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: IntOrPair = 1,
+    padding: Padding = 0,
+    dilation: IntOrPair = 1,
+    groups: int = 1,
+) -> Tensor:
+    """torch.nn.functional.conv2d on this package's kernels.
+
+    input [n, c, h, w] or [c, h, w]; weight [k, c / groups, r, s]; bias [k]; result [n, k, p, q] or [k, p, q] in
+    channels_last if input or weight is. float16, bfloat16, float32, float64. padding: int, two ints, "same" or "valid".
+    Raises what torch raises for arguments that do not fit, and NotImplementedError under backend("triton") for what
+    has no Triton kernel.
+    """
+    return _convolution("conv2d", input, weight, bias, stride, padding, dilation, groups, relu=False)
+
+
+def conv2d_relu(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: IntOrPair = 1,
+    padding: Padding = 0,
+    dilation: IntOrPair = 1,
+    groups: int = 1,
+) -> Tensor:
+    """relu(conv2d(...)) in one kernel; arguments, result and errors as in `conv2d`. Keeps NaN, as torch's ReLU."""
+    return _convolution("conv2d_relu", input, weight, bias, stride, padding, dilation, groups, relu=True)
 
 
 def conv2d_relu_pool2d(
@@ -26,8 +70,102 @@ def conv2d_relu_pool2d(
     pool_padding: IntOrPair = 0,
     ceil_mode: bool = False,
 ) -> Tensor:
+    """pool(relu(conv2d(...))): one kernel for a 2x2 window with stride 2, a composition of two for any other.
+
+    pool: "max" or "avg" (ValueError otherwise); pool_kernel_size, pool_stride, pool_padding, ceil_mode as in torch's
+    max_pool2d and avg_pool2d; the rest, the layouts, dtypes and errors as in `conv2d`.
+    """
     check_pool_name(pool)
-    return aten.conv2d_relu_pool2d(
-        input, weight, bias, stride, padding, dilation, groups, pool=pool, pool_kernel_size=pool_kernel_size,
-        pool_stride=pool_stride, pool_padding=pool_padding, ceil_mode=ceil_mode,
-    )
+    way = path(input)
+    numbers = (stride, padding, dilation, groups)
+    options: dict[str, Any] = {
+        "pool": pool,
+        "pool_kernel_size": pool_kernel_size,
+        "pool_stride": pool_stride,
+        "pool_padding": pool_padding,
+        "ceil_mode": ceil_mode,
+    }
+    if way == TRITON:
+        result = _triton_pool(input, weight, bias, numbers, **options)
+        if result is not None:
+            return result
+    run = aten.conv2d_relu_pool2d if way in (ATEN, TRITON) else cpu.conv2d_relu_pool2d
+    return run(input, weight, bias, *numbers, **options)
+
+
+def _convolution(op: str, input: Tensor, weight: Tensor, bias: Tensor | None, *numbers: Any, relu: bool) -> Tensor:
+    way = path(input)
+    if way == TRITON:
+        result = _triton(op, input, weight, bias, numbers, relu)
+        if result is not None:
+            return result
+    where = aten if way in (ATEN, TRITON) else cpu
+    run = where.conv2d_relu if relu else where.conv2d
+    return run(input, weight, bias, *numbers)
+
+
+def _prepare(op: str, input: Tensor, weight: Any, bias: Any, numbers: Any) -> tuple[Tensor, tuple[Any, ...]] | None:
+    """The input as 4-D and (stride, 4 paddings, dilation, groups), all checked; None where torch must run the call."""
+    if not isinstance(weight, Tensor) or not (bias is None or isinstance(bias, Tensor)):
+        return None
+    stride, padding, dilation, groups = numbers
+    stride, dilation = check_numbers(stride, dilation, groups, op)
+    check_tensors(input, weight, bias, groups, op)
+    padding = resolve_padding(padding, weight.shape, stride, dilation, op)
+    check_window(input, weight, padding, dilation, op)
+    reason = unsupported(op, input)
+    if reason is not None:
+        decline(reason)
+        return None
+    return input if input.dim() == 4 else input.unsqueeze(0), (stride, padding, dilation, groups)
+
+
+def _triton(op: str, input: Tensor, weight: Tensor, bias: Tensor | None, numbers: Any, relu: bool) -> Tensor | None:
+    """The call on Triton, or None where torch must run it."""
+    prepared = _prepare(op, input, weight, bias, numbers)
+    if prepared is None:
+        return None
+    x, numbers = prepared
+    y: Tensor = autograd.conv(x, weight, bias, *numbers, relu)
+    return y if input.dim() == 4 else y.squeeze(0)
+
+
+def _triton_pool(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    numbers: Any,
+    *,
+    pool: str,
+    pool_kernel_size: Any,
+    pool_stride: Any,
+    pool_padding: Any,
+    ceil_mode: bool,
+) -> Tensor | None:
+    op = "conv2d_relu_pool2d"
+    prepared = _prepare(op, input, weight, bias, numbers)
+    if prepared is None:
+        return None
+    x, numbers = prepared
+    w = window(op, pool_kernel_size, pool_stride, pool_padding, 1, ceil_mode)
+    g = Conv2dGeometry.of(x.shape, weight.shape, *numbers)
+    if _is_fused(g, w, x):
+        want_code = may_need_gradient(x, weight, bias)
+        y: Tensor = autograd_pool.conv_relu_pool(x, weight, bias, *numbers, pool == "avg", want_code)[0]
+    else:
+        y = _pool(autograd.conv(x, weight, bias, *numbers, True), pool, w)
+    return y if input.dim() == 4 else y.squeeze(0)
+
+
+def _is_fused(g: Conv2dGeometry, w: Pool2dGeometry, x: Tensor) -> bool:
+    """Whether the one-kernel form computes this: 2x2 windows that tile the map (a last odd row or column drops out)."""
+    tiles = w.kernel == (2, 2) and w.stride == (2, 2) and w.padding == (0, 0) and g.c > 0 and g.p > 1 and g.q > 1
+    whole = not w.ceil_mode or (g.p % 2 == 0 and g.q % 2 == 0)
+    return tiles and whole and plan("fprop_pool", g, x.element_size()).tile is not None
+
+
+def _pool(y: Tensor, name: str, w: Pool2dGeometry) -> Tensor:
+    check_input("conv2d_relu_pool2d", y, w)
+    if name == "max":
+        return pool.triton_max(y, w, False)[0]
+    return pool.triton_avg(y, w, True, 0)

@@ -1,5 +1,110 @@
 """max_pool2d and avg_pool2d: arguments checked, path chosen, result returned."""
 
-from kernels.aten import avg_pool2d, max_pool2d
+from __future__ import annotations
 
-__all__ = ["avg_pool2d", "max_pool2d"]
+from typing import Any
+
+from torch import Tensor
+
+from kernels import aten, cpu
+from kernels.backend import ATEN, TRITON, decline, path, unsupported
+from kernels.common.arguments import IntOrPair, is_int
+from kernels.common.registration import may_need_gradient
+from kernels.pool2d import autograd
+from kernels.pool2d.geometry import Pool2dGeometry, check_input, window
+
+
+def max_pool2d(
+    input: Tensor,
+    kernel_size: IntOrPair,
+    stride: IntOrPair | None = None,
+    padding: IntOrPair = 0,
+    dilation: IntOrPair = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """torch.nn.functional.max_pool2d on this package's kernel.
+
+    input [n, c, h, w] or [c, h, w], float16, bfloat16, float32 or float64; result [n, c, p, q] in the input's memory
+    format, with int64 indices into the h * w plane if return_indices. The first of equal maxima wins, NaN wins over
+    all. A window without a tap inside the image gives -inf, index -1 and no gradient. Raises what torch raises for
+    arguments that do not fit, and NotImplementedError under backend("triton") for what has no Triton kernel.
+    """
+    way = path(input)
+    arguments = (kernel_size, stride, padding, dilation, ceil_mode)
+    if way == TRITON:
+        geometry = window("max_pool2d", *arguments)
+        if _runs("max_pool2d", input, geometry):
+            y, indices = triton_max(_batched(input), geometry, bool(return_indices))
+            y, indices = _like(input, y), _like(input, indices)
+            return (y, indices) if return_indices else y
+    where = aten if way in (ATEN, TRITON) else cpu
+    return where.max_pool2d(input, *arguments, return_indices)
+
+
+def avg_pool2d(
+    input: Tensor,
+    kernel_size: IntOrPair,
+    stride: IntOrPair | None = None,
+    padding: IntOrPair = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    """torch.nn.functional.avg_pool2d on this package's kernel.
+
+    input [n, c, h, w] or [c, h, w], float16, bfloat16, float32 or float64; result [n, c, p, q] in the input's memory
+    format. Raises what torch raises for arguments that do not fit, and NotImplementedError under backend("triton") for
+    what has no Triton kernel.
+    """
+    way = path(input)
+    if way == TRITON:
+        geometry = window("avg_pool2d", kernel_size, stride, padding, 1, ceil_mode)
+        divisor = _divisor(divisor_override)
+        if _runs("avg_pool2d", input, geometry):
+            return _like(input, triton_avg(_batched(input), geometry, bool(count_include_pad), divisor))
+    where = aten if way in (ATEN, TRITON) else cpu
+    return where.avg_pool2d(input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+
+
+def triton_max(x: Tensor, g: Pool2dGeometry, return_indices: bool) -> tuple[Tensor, Tensor]:
+    """The pooled map of a 4-D tensor, and its indices (empty unless wanted)."""
+    want_code = may_need_gradient(x)
+    y, _, indices = autograd.max_pool(
+        x, g.kernel, g.stride, g.padding, g.dilation, g.ceil_mode, want_code, return_indices
+    )
+    return y, indices
+
+
+def triton_avg(x: Tensor, g: Pool2dGeometry, count_include_pad: bool, divisor: int) -> Tensor:
+    """The averaged map of a 4-D tensor; divisor 0 means torch's window rule."""
+    y: Tensor = autograd.avg_pool(x, g.kernel, g.stride, g.padding, g.ceil_mode, count_include_pad, divisor)
+    return y
+
+
+def _runs(op: str, input: Tensor, geometry: Pool2dGeometry) -> bool:
+    """Whether Triton runs the call, its input checked; torch's operator does otherwise."""
+    check_input(op, input, geometry)
+    reason = unsupported(op, input)
+    if reason is None:
+        return True
+    decline(reason)
+    return False
+
+
+def _divisor(value: Any) -> int:
+    if value is None:
+        return 0
+    if not is_int(value):
+        raise TypeError(f"avg_pool2d: divisor_override must be an int or None, not {value!r}")
+    if value == 0:
+        raise RuntimeError("avg_pool2d: divisor_override must not be 0; None divides by the size of the window")
+    return int(value)
+
+
+def _batched(input: Tensor) -> Tensor:
+    return input if input.dim() == 4 else input.unsqueeze(0)
+
+
+def _like(input: Tensor, result: Tensor) -> Tensor:
+    return result if input.dim() == 4 else result.squeeze(0)

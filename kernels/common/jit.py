@@ -1,0 +1,74 @@
+"""Small pieces that several kernels share."""
+
+import triton
+import triton.language as tl
+
+from kernels.common.device import INTERPRET
+
+# The interpreter multiplies the bit patterns of bfloat16; their float32 values give the sums a card gives.
+_UPCAST = tl.constexpr(INTERPRET)
+
+
+@triton.jit
+def relu(b):
+    """max(b, 0) that keeps NaN."""
+    return tl.where(b < 0, 0.0, b)
+
+
+@triton.jit
+def dot(b_a, b_b, b_acc, PRECISION: tl.constexpr):
+    """b_acc + b_a @ b_b, summed in b_acc's dtype."""
+    if _UPCAST:
+        b_a = b_a.to(b_acc.dtype)
+        b_b = b_b.to(b_acc.dtype)
+    return tl.dot(b_a, b_b, b_acc, input_precision=PRECISION, out_dtype=b_acc.dtype)
+
+
+@triton.jit
+def unravel(o, d1, d2):
+    """Flat index over [d0, d1, d2] -> its three coordinates."""
+    o_2 = o % d2
+    o_rest = o // d2
+    return o_rest // d1, o_rest % d1, o_2
+
+
+@triton.jit
+def coordinates(o, d_c, d_h, d_w, CHANNELS_LAST: tl.constexpr):
+    """Memory-order index of a dense [n, c, h, w] tensor -> (n as int64, c, h, w)."""
+    if CHANNELS_LAST:
+        o_pixel = o // d_c
+        o_c = o % d_c
+        o_i, o_h, o_w = unravel(o_pixel, d_h, d_w)
+    else:
+        o_plane, o_h, o_w = unravel(o, d_h, d_w)
+        o_i = o_plane // d_c
+        o_c = o_plane % d_c
+    return o_i.to(tl.int64), o_c, o_h, o_w
+
+
+@triton.jit
+def first_tap(o, STRIDE: tl.constexpr, DILATION: tl.constexpr, STEP: tl.constexpr, NONE: tl.constexpr):
+    """The smallest tap t with (o - t * DILATION) divisible by STRIDE, or NONE.
+
+    Taps that hit a strided window repeat with period STEP = STRIDE / gcd(STRIDE, DILATION).
+    """
+    tap = o * 0 + NONE
+    for i in tl.static_range(STEP):
+        tap = tl.where((o - (STEP - 1 - i) * DILATION) % STRIDE == 0, STEP - 1 - i, tap)
+    return tap
+
+
+@triton.jit
+def reduce_splits_kernel(
+    partial_ptr, out_ptr, numel, splits, INDEX: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr
+):
+    """out[i] = sum over s of partial[s, i], in the order of s: the second pass of a two-pass sum."""
+    i = tl.program_id(0).to(INDEX)
+    o = i * BLOCK + tl.arange(0, BLOCK)
+    m = o < numel
+    b_sum = tl.zeros((BLOCK,), ACC)
+    p_partial = partial_ptr + o
+    for _ in range(splits):
+        b_sum += tl.load(p_partial, mask=m, other=0.0)
+        p_partial += numel
+    tl.store(out_ptr + o, b_sum.to(out_ptr.dtype.element_ty), mask=m)

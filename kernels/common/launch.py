@@ -1,0 +1,64 @@
+"""The one place that starts a Triton kernel, and where a launch can be recorded instead of run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kernels.common.device import INTERPRET
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A kernel call: the @triton.jit function, its one-dimensional grid, its arguments by name, its options."""
+
+    kernel: Any
+    grid: int
+    arguments: dict[str, Any]
+    options: dict[str, int] = field(default_factory=dict)
+
+
+_recording: list[Launch] | None = None
+
+
+@contextmanager
+def record() -> Iterator[list[Launch]]:
+    """Collect the launches made inside the block instead of running them (for inspection without a GPU)."""
+    global _recording
+    outer, _recording = _recording, []
+    try:
+        yield _recording
+    finally:
+        _recording = outer
+
+
+def is_recording() -> bool:
+    """Whether launches are being collected instead of run."""
+    return _recording is not None
+
+
+def launch(kernel: Any, grid: int, *, num_warps: int = 4, num_stages: int = 2, **arguments: Any) -> None:
+    """Run `kernel` on `grid` programs of its first axis; arguments by name, in signature order.
+
+    The programs run on the device of the tensor arguments. Axis 0 alone is used: it allows 2^31 - 1 programs, the
+    other two only 65,535.
+    """
+    if grid == 0:
+        return
+    if _recording is not None:
+        options = {"num_warps": num_warps, "num_stages": num_stages}
+        _recording.append(Launch(kernel, grid, arguments, options))
+        return
+    device = next(a.device for a in arguments.values() if isinstance(a, Tensor))
+    if device.type == "cuda" and device.index != torch.cuda.current_device():
+        with torch.cuda.device(device):
+            kernel[(grid,)](**arguments, num_warps=num_warps, num_stages=num_stages)
+    elif INTERPRET or device.type == "cuda":
+        kernel[(grid,)](**arguments, num_warps=num_warps, num_stages=num_stages)
+    else:
+        raise NotImplementedError(f"a Triton kernel cannot run on {device}: it needs CUDA or TRITON_INTERPRET=1")

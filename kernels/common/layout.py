@@ -1,0 +1,47 @@
+"""Memory formats: which one a result gets, and the tensors allocated for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+# torch's own order of tests: channels, width, height, batch, from the smallest stride up.
+_CHANNELS_LAST_ORDER = (1, 3, 2, 0)
+
+
+def is_channels_last(t: Tensor) -> bool:
+    """Whether torch calls the strides of a 4-D tensor channels_last, with its rules for sizes of one.
+
+    The rule is that of c10's is_channels_last_strides_2d: strides grow in the order C, W, H, N; ambiguous tensors
+    count as contiguous.
+    """
+    sizes, strides = t.shape, t.stride()
+    if len(sizes) != 4 or strides[1] == 0:
+        return False
+    smallest = 0
+    for d in _CHANNELS_LAST_ORDER:
+        if sizes[d] == 0 or strides[d] < smallest:
+            return False
+        if d == 0 and smallest == strides[1]:
+            return False
+        smallest = strides[d] * max(sizes[d], 1)
+    return True
+
+
+def memory_format(channels_last: bool) -> torch.memory_format:
+    """The torch constant."""
+    return torch.channels_last if channels_last else torch.contiguous_format
+
+
+def empty(like: Tensor, shape: Sequence[int], channels_last: bool, dtype: torch.dtype | None = None) -> Tensor:
+    """A fresh tensor on the device of `like`, in its dtype unless another is given."""
+    return torch.empty(
+        tuple(shape), dtype=dtype or like.dtype, device=like.device, memory_format=memory_format(channels_last)
+    )
+
+
+def span(t: Tensor) -> int:
+    """The largest element offset inside one image of a 4-D tensor."""
+    return sum((size - 1) * stride for size, stride in zip(t.shape[1:], t.stride()[1:], strict=True) if size > 0)

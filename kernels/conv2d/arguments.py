@@ -1,0 +1,74 @@
+"""Arguments that the passes have in common: strides, window, arithmetic, and the launch of a tile."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import triton.language as tl
+from torch import Tensor
+
+from kernels.common.launch import launch
+from kernels.common.layout import span
+from kernels.common.precision import input_precision
+from kernels.conv2d.geometry import Conv2dGeometry
+from kernels.conv2d.plan import Tile
+
+DIRECT_BLOCK = 256
+LIMIT = 2**31 - 2**20  # room for one block beyond the end
+
+
+def launch_gemm(kernel: Any, grid: int, tile: Tile, **arguments: Any) -> None:
+    """Launch with the block sizes, warps and stages of a tile."""
+    launch(
+        kernel,
+        grid,
+        num_warps=tile.num_warps,
+        num_stages=tile.num_stages,
+        **arguments,
+        BLOCK_M=tile.block_m,
+        BLOCK_N=tile.block_n,
+        BLOCK_K=tile.block_k,
+    )
+
+
+def tiles(m: int, n: int, tile: Tile) -> int:
+    """How many tiles cover m x n."""
+    return math.ceil(m / tile.block_m) * math.ceil(n / tile.block_n)
+
+
+def strides(name: str, t: Tensor, axes: str) -> dict[str, int]:
+    """The keyword arguments stride_<name>_<axis> of a tensor."""
+    return {f"stride_{name}_{axis}": stride for axis, stride in zip(axes, t.stride(), strict=True)}
+
+
+def window(g: Conv2dGeometry) -> dict[str, int]:
+    """The constexprs that describe the window; only the padding above and to the left moves it."""
+    return {
+        "R": g.r,
+        "S": g.s,
+        "STRIDE_H": g.stride[0],
+        "STRIDE_W": g.stride[1],
+        "PAD_H": g.padding[0],
+        "PAD_W": g.padding[2],
+        "DIL_H": g.dilation[0],
+        "DIL_W": g.dilation[1],
+    }
+
+
+def accumulator(t: Tensor) -> Any:
+    """The dtype of sums: float64 for float64, float32 otherwise."""
+    return tl.float64 if t.dtype == torch.float64 else tl.float32
+
+
+def index(*tensors: Tensor, numel: int = 0) -> Any:
+    """int64 where an offset inside one image, or a count of elements, does not fit in 31 bits."""
+    largest = max([numel, *(max(span(t), t.numel()) for t in tensors)])
+    return tl.int64 if largest > LIMIT else tl.int32
+
+
+def numerics(*tensors: Tensor) -> dict[str, Any]:
+    """INDEX, PRECISION and ACC of a gemm over these tensors, the first of which gives the dtype."""
+    first = tensors[0]
+    return {"INDEX": index(*tensors), "PRECISION": input_precision(first.dtype), "ACC": accumulator(first)}

@@ -1,0 +1,116 @@
+"""Input gradient as an implicit GEMM without a wasted tap.
+
+dx[M, N] = sum over taps of dy[M, K] @ w[K, N]
+M = n * h' * w'   input pixels of one phase: those with the same (h mod stride, w mod stride)
+N = c             input channels of one group
+K = r' * s' * k   the taps that reach this phase x output channels, channels fastest
+
+Row h receives tap r from output row (h + pad - r * dilation) / stride where that is whole. Within a phase the taps that
+qualify are the same for every pixel: first_tap, then every STEP-th. A stride of 2 needs no masked product.
+"""
+
+import triton
+import triton.language as tl
+
+from kernels.common.jit import dot, first_tap, unravel
+
+
+@triton.jit
+def dgrad_kernel(
+    dy_ptr,
+    w_ptr,
+    dx_ptr,
+    n,
+    h,
+    w,
+    c,
+    p,
+    q,
+    stride_dy_n,
+    stride_dy_k,
+    stride_dy_p,
+    stride_dy_q,
+    stride_w_k,
+    stride_w_c,
+    stride_w_r,
+    stride_w_s,
+    stride_dx_n,
+    stride_dx_c,
+    stride_dx_h,
+    stride_dx_w,
+    K: tl.constexpr,
+    R: tl.constexpr,
+    S: tl.constexpr,
+    STRIDE_H: tl.constexpr,
+    STRIDE_W: tl.constexpr,
+    PAD_H: tl.constexpr,
+    PAD_W: tl.constexpr,
+    DIL_H: tl.constexpr,
+    DIL_W: tl.constexpr,
+    STEP_H: tl.constexpr,
+    STEP_W: tl.constexpr,
+    INDEX: tl.constexpr,
+    PRECISION: tl.constexpr,
+    ACC: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    NUM_K: tl.constexpr = (K + BLOCK_K - 1) // BLOCK_K
+    zero = tl.full((), 0, INDEX)
+    phase_rows = tl.cdiv(h, STRIDE_H)
+    phase_cols = tl.cdiv(w, STRIDE_W)
+    pixels = (zero + n) * phase_rows * phase_cols
+    num_n = tl.cdiv(c, BLOCK_N)
+    num_m = tl.cdiv(pixels, BLOCK_M)
+    i_n = tl.program_id(0) % num_n
+    i_m = tl.program_id(0) // num_n % num_m
+    i_rest = tl.program_id(0) // num_n // num_m
+    i_phase = (i_rest % (STRIDE_H * STRIDE_W)).to(tl.int32)
+    i_g = (i_rest // (STRIDE_H * STRIDE_W)).to(tl.int64)
+    phase_h = i_phase // STRIDE_W
+    phase_w = i_phase % STRIDE_W
+    first_r = first_tap(phase_h + PAD_H, STRIDE_H, DIL_H, STEP_H, R)
+    first_s = first_tap(phase_w + PAD_W, STRIDE_W, DIL_W, STEP_W, S)
+    num_r = tl.cdiv(tl.maximum(R - first_r, 0), STEP_H)
+    num_s = tl.cdiv(tl.maximum(S - first_s, 0), STEP_W)
+
+    o_m = i_m.to(INDEX) * BLOCK_M + tl.arange(0, BLOCK_M)
+    o_n = i_n.to(tl.int32) * BLOCK_N + tl.arange(0, BLOCK_N)
+    o_k = tl.arange(0, BLOCK_K)
+    o_i, o_row, o_col = unravel(o_m, phase_rows, phase_cols)
+    o_h = o_row * STRIDE_H + phase_h
+    o_w = o_col * STRIDE_W + phase_w
+    m_m = (o_m < pixels) & (o_h < h) & (o_w < w)
+    m_n = o_n < c
+    # The output position of the first tap; the division is exact. Each further tap is STEP * DIL / STRIDE before it.
+    o_p0 = (o_h + PAD_H - first_r * DIL_H) // STRIDE_H
+    o_q0 = (o_w + PAD_W - first_s * DIL_W) // STRIDE_W
+    BACK_H: tl.constexpr = STEP_H * DIL_H // STRIDE_H
+    BACK_W: tl.constexpr = STEP_W * DIL_W // STRIDE_W
+    p_dy = dy_ptr + i_g * K * stride_dy_k + o_i.to(tl.int64) * stride_dy_n
+    p_w = w_ptr + i_g * K * stride_w_k + (zero + o_n) * stride_w_c  # [BLOCK_N]
+
+    b_dx = tl.zeros((BLOCK_M, BLOCK_N), ACC)
+    for step in range(num_r * num_s * NUM_K):
+        tap = step // NUM_K
+        i_r = tap // num_s
+        i_s = tap - i_r * num_s
+        o_kk = (step - tap * NUM_K) * BLOCK_K + o_k
+        m_k = o_kk < K
+        o_p = o_p0 - i_r * BACK_H
+        o_q = o_q0 - i_s * BACK_W
+        m_dy = m_m & (o_p >= 0) & (o_p < p) & (o_q >= 0) & (o_q < q)
+        p_tap = p_dy + (zero + o_p) * stride_dy_p + (zero + o_q) * stride_dy_q
+        o_f = (zero + first_r + i_r * STEP_H) * stride_w_r + (zero + first_s + i_s * STEP_W) * stride_w_s
+        b_dy = tl.load(
+            p_tap[:, None] + (zero + o_kk)[None, :] * stride_dy_k, mask=m_dy[:, None] & m_k[None, :], other=0.0
+        )
+        b_w = tl.load(
+            p_w[None, :] + (o_f + (zero + o_kk) * stride_w_k)[:, None], mask=m_n[None, :] & m_k[:, None], other=0.0
+        )
+        b_dx = dot(b_dy, b_w, b_dx, PRECISION)
+
+    p_dx = dx_ptr + o_i.to(tl.int64) * stride_dx_n + ((zero + o_h) * stride_dx_h + (zero + o_w) * stride_dx_w)
+    o_dx = (i_g * c + o_n) * stride_dx_c
+    tl.store(p_dx[:, None] + o_dx[None, :], b_dx.to(dx_ptr.dtype.element_ty), mask=m_m[:, None] & m_n[None, :])

@@ -1,0 +1,118 @@
+"""The forward passes on real tensors: allocate, plan, launch."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from kernels.common.launch import launch
+from kernels.common.layout import empty, is_channels_last
+from kernels.conv2d.arguments import DIRECT_BLOCK, accumulator, index, launch_gemm, numerics, strides, tiles, window
+from kernels.conv2d.direct import direct_fprop_kernel
+from kernels.conv2d.fprop import fprop_kernel
+from kernels.conv2d.fprop_pool import fprop_pool_kernel
+from kernels.conv2d.geometry import Conv2dGeometry
+from kernels.conv2d.plan import plan
+
+
+def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bool) -> Tensor:
+    """y [n, k, p, q] = conv(x [n, c, h, w], w [k, c / groups, r, s]) + bias, then ReLU if asked."""
+    channels_last = is_channels_last(x) or is_channels_last(w)
+    y = empty(x, (g.n, g.k, g.p, g.q), channels_last)
+    if y.numel() == 0:
+        return y
+    if g.c == 0:  # a sum over no channels
+        y.zero_() if bias is None else y.copy_(bias[:, None, None])
+        return y.relu_() if relu else y
+    chosen = plan("fprop", g, x.element_size())
+    head = {"x_ptr": x, "w_ptr": w, "bias_ptr": x if bias is None else bias, "y_ptr": y}
+    flags = {"HAS_BIAS": bias is not None, "RELU": relu}
+    if chosen.tile is None:
+        launch(
+            direct_fprop_kernel,
+            math.ceil(y.numel() / DIRECT_BLOCK),
+            **head,
+            numel=y.numel(),
+            h=g.h,
+            w=g.w,
+            k=g.k,
+            p=g.p,
+            q=g.q,
+            k_group=g.k_group,
+            **strides("x", x, "nchw"),
+            **strides("w", w, "kcrs"),
+            C=g.c_group,
+            **window(g),
+            **flags,
+            CHANNELS_LAST=channels_last,
+            INDEX=index(x, y),
+            ACC=accumulator(x),
+            BLOCK=DIRECT_BLOCK,
+        )
+        return y
+    pixels = g.n * g.p * g.q
+    launch_gemm(
+        fprop_kernel,
+        g.groups * tiles(pixels, g.k_group, chosen.tile),
+        chosen.tile,
+        **head,
+        pixels=pixels,
+        h=g.h,
+        w=g.w,
+        k=g.k_group,
+        p=g.p,
+        q=g.q,
+        **strides("x", x, "nchw"),
+        **strides("w", w, "kcrs"),
+        **strides("y", y, "nkpq"),
+        C=g.c_group,
+        **window(g),
+        **flags,
+        FLAT=chosen.flat,
+        **numerics(x, y),
+    )
+    return y
+
+
+def fprop_pool(
+    x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, average: bool, want_code: bool
+) -> tuple[Tensor, Tensor]:
+    """2x2 pool of relu(conv + bias): y and its uint8 code, both [n, k, p // 2, q // 2] (code empty if not wanted)."""
+    channels_last = is_channels_last(x) or is_channels_last(w)
+    shape = (g.n, g.k, g.p // 2, g.q // 2)
+    y = empty(x, shape, channels_last)
+    code = empty(x, shape if want_code else (0,) * 4, channels_last, torch.uint8)
+    if y.numel() == 0:
+        return y, code
+    chosen = plan("fprop_pool", g, x.element_size())
+    assert chosen.tile is not None, "the op composes convolution and pool where the convolution is direct"
+    pixels = g.n * shape[2] * shape[3]
+    launch_gemm(
+        fprop_pool_kernel,
+        g.groups * tiles(pixels, g.k_group, chosen.tile),
+        chosen.tile,
+        x_ptr=x,
+        w_ptr=w,
+        bias_ptr=x if bias is None else bias,
+        y_ptr=y,
+        code_ptr=code,
+        pixels=pixels,
+        h=g.h,
+        w=g.w,
+        k=g.k_group,
+        p=shape[2],
+        q=shape[3],
+        **strides("x", x, "nchw"),
+        **strides("w", w, "kcrs"),
+        **strides("y", y, "nkpq"),
+        C=g.c_group,
+        **window(g),
+        HAS_BIAS=bias is not None,
+        AVERAGE=average,
+        HAS_CODE=want_code,
+        FLAT=chosen.flat,
+        **numerics(x, y),
+    )
+    return y, code

@@ -1,0 +1,120 @@
+"""Forward convolution as an implicit GEMM.
+
+y[M, N] = im2col(x)[M, K] @ w[N, K]^T
+M = n * p * q   output pixels
+N = k           output channels of one group
+K = r * s * c   filter taps, channels fastest
+
+Two orders of K. Blocked: one flat loop over taps x channel blocks, so that a step reads one tap and its image test is
+one comparison per pixel. Flat (few channels): a step takes BLOCK_K consecutive (r, s, c), so that little is padding.
+"""
+
+import triton
+import triton.language as tl
+
+from kernels.common.jit import dot, relu, unravel
+
+
+@triton.jit
+def fprop_kernel(
+    x_ptr,
+    w_ptr,
+    bias_ptr,
+    y_ptr,
+    pixels,
+    h,
+    w,
+    k,
+    p,
+    q,
+    stride_x_n,
+    stride_x_c,
+    stride_x_h,
+    stride_x_w,
+    stride_w_k,
+    stride_w_c,
+    stride_w_r,
+    stride_w_s,
+    stride_y_n,
+    stride_y_k,
+    stride_y_p,
+    stride_y_q,
+    C: tl.constexpr,
+    R: tl.constexpr,
+    S: tl.constexpr,
+    STRIDE_H: tl.constexpr,
+    STRIDE_W: tl.constexpr,
+    PAD_H: tl.constexpr,
+    PAD_W: tl.constexpr,
+    DIL_H: tl.constexpr,
+    DIL_W: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    RELU: tl.constexpr,
+    FLAT: tl.constexpr,
+    INDEX: tl.constexpr,
+    PRECISION: tl.constexpr,
+    ACC: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    num_n = tl.cdiv(k, BLOCK_N)
+    num_m = tl.cdiv(pixels, BLOCK_M)
+    i_n = tl.program_id(0) % num_n
+    i_m = tl.program_id(0) // num_n % num_m
+    i_g = (tl.program_id(0) // num_n // num_m).to(tl.int64)
+
+    o_m = i_m.to(INDEX) * BLOCK_M + tl.arange(0, BLOCK_M)
+    o_n = i_n * BLOCK_N + tl.arange(0, BLOCK_N)
+    o_k = tl.arange(0, BLOCK_K)
+    m_m = o_m < pixels
+    m_n = o_n < k
+    o_i, o_p, o_q = unravel(o_m, p, q)
+    o_h = o_p * STRIDE_H - PAD_H
+    o_w = o_q * STRIDE_W - PAD_W
+    p_x = x_ptr + i_g * C * stride_x_c + o_i.to(tl.int64) * stride_x_n + (o_h * stride_x_h + o_w * stride_x_w)
+    p_w = w_ptr + (i_g * k + o_n).to(INDEX) * stride_w_k  # [BLOCK_N]
+
+    zero = tl.full((), 0, INDEX)  # makes an offset as wide as INDEX
+    b_y = tl.zeros((BLOCK_M, BLOCK_N), ACC)
+    if FLAT:
+        for k_0 in range(0, R * S * C, BLOCK_K):
+            o_c = (k_0 + o_k) % C
+            o_tap = (k_0 + o_k) // C
+            o_r = o_tap // S
+            o_s = o_tap % S
+            m_k = o_tap < R * S
+            o_row = o_h[:, None] + o_r[None, :] * DIL_H
+            o_col = o_w[:, None] + o_s[None, :] * DIL_W
+            m_x = m_m[:, None] & m_k[None, :] & (o_row >= 0) & (o_row < h) & (o_col >= 0) & (o_col < w)
+            o_x = (zero + o_r * DIL_H) * stride_x_h + (zero + o_s * DIL_W) * stride_x_w + (zero + o_c) * stride_x_c
+            o_f = o_r * stride_w_r + o_s * stride_w_s + o_c * stride_w_c
+            b_x = tl.load(p_x[:, None] + o_x[None, :], mask=m_x, other=0.0)
+            b_w = tl.load(p_w[None, :] + o_f[:, None], mask=m_n[None, :] & m_k[:, None], other=0.0)
+            b_y = dot(b_x, b_w, b_y, PRECISION)
+    else:
+        NUM_C: tl.constexpr = (C + BLOCK_K - 1) // BLOCK_K
+        for step in range(R * S * NUM_C):
+            tap = step // NUM_C
+            r = tap // S
+            s = tap - r * S
+            o_c = (step - tap * NUM_C) * BLOCK_K + o_k
+            m_c = o_c < C
+            o_row = o_h + r * DIL_H
+            o_col = o_w + s * DIL_W
+            m_x = m_m & (o_row >= 0) & (o_row < h) & (o_col >= 0) & (o_col < w)
+            p_tap = p_x + (zero + r * DIL_H) * stride_x_h + (zero + s * DIL_W) * stride_x_w
+            o_f = r * stride_w_r + s * stride_w_s + o_c * stride_w_c
+            b_x = tl.load(
+                p_tap[:, None] + (zero + o_c)[None, :] * stride_x_c, mask=m_x[:, None] & m_c[None, :], other=0.0
+            )
+            b_w = tl.load(p_w[None, :] + o_f[:, None], mask=m_n[None, :] & m_c[:, None], other=0.0)
+            b_y = dot(b_x, b_w, b_y, PRECISION)
+
+    if HAS_BIAS:
+        b_y += tl.load(bias_ptr + i_g * k + o_n, mask=m_n, other=0.0).to(ACC)[None, :]
+    if RELU:
+        b_y = relu(b_y)
+    p_y = y_ptr + o_i.to(tl.int64) * stride_y_n + (o_p * stride_y_p + o_q * stride_y_q)
+    o_y = (i_g * k + o_n).to(INDEX) * stride_y_k
+    tl.store(p_y[:, None] + o_y[None, :], b_y.to(y_ptr.dtype.element_ty), mask=m_m[:, None] & m_n[None, :])

@@ -1,0 +1,162 @@
+"""Convolution + bias + ReLU + 2x2 pooling as one implicit GEMM.
+
+z[j][M, N] = im2col_j(x)[M, K] @ w[N, K]^T   for the four positions j of a pooling window
+y[M, N]    = pool over j of relu(z[j] + bias)
+M = n * p' * q'   pooled pixels
+N = k             output channels of one group
+K = r * s * c     filter taps, channels fastest
+
+Four accumulators share each weight tile, and the map before the pool is never written. Backward needs one byte per
+output. Max: the position of the maximum (0..3, the first among equals, the last NaN), or 4 where ReLU cut it off.
+Average: bit j is set where position j passed the ReLU.
+"""
+
+import triton
+import triton.language as tl
+
+from kernels.common.jit import dot, relu, unravel
+
+
+@triton.jit
+def _taken(b, b_best):
+    """Whether b replaces the maximum so far: torch keeps the first of equals and any later NaN."""
+    return (b > b_best) | (b != b)
+
+
+@triton.jit
+def _rounded(b, b_bias, dtype: tl.constexpr):
+    """relu(b + bias) as the unfused layers would hand it to the pool: rounded to the output's dtype."""
+    return relu((b + b_bias).to(dtype)).to(b.dtype)
+
+
+@triton.jit
+def fprop_pool_kernel(
+    x_ptr,
+    w_ptr,
+    bias_ptr,
+    y_ptr,
+    code_ptr,
+    pixels,
+    h,
+    w,
+    k,
+    p,
+    q,
+    stride_x_n,
+    stride_x_c,
+    stride_x_h,
+    stride_x_w,
+    stride_w_k,
+    stride_w_c,
+    stride_w_r,
+    stride_w_s,
+    stride_y_n,
+    stride_y_k,
+    stride_y_p,
+    stride_y_q,
+    C: tl.constexpr,
+    R: tl.constexpr,
+    S: tl.constexpr,
+    STRIDE_H: tl.constexpr,
+    STRIDE_W: tl.constexpr,
+    PAD_H: tl.constexpr,
+    PAD_W: tl.constexpr,
+    DIL_H: tl.constexpr,
+    DIL_W: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    AVERAGE: tl.constexpr,
+    HAS_CODE: tl.constexpr,
+    FLAT: tl.constexpr,
+    INDEX: tl.constexpr,
+    PRECISION: tl.constexpr,
+    ACC: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    num_n = tl.cdiv(k, BLOCK_N)
+    num_m = tl.cdiv(pixels, BLOCK_M)
+    i_n = tl.program_id(0) % num_n
+    i_m = tl.program_id(0) // num_n % num_m
+    i_g = (tl.program_id(0) // num_n // num_m).to(tl.int64)
+
+    zero = tl.full((), 0, INDEX)
+    o_m = i_m.to(INDEX) * BLOCK_M + tl.arange(0, BLOCK_M)
+    o_n = i_n * BLOCK_N + tl.arange(0, BLOCK_N)
+    o_k = tl.arange(0, BLOCK_K)
+    m_m = o_m < pixels
+    m_n = o_n < k
+    o_i, o_p, o_q = unravel(o_m, p, q)
+    o_h = o_p * (2 * STRIDE_H) - PAD_H
+    o_w = o_q * (2 * STRIDE_W) - PAD_W
+    p_x = x_ptr + i_g * C * stride_x_c + o_i.to(tl.int64) * stride_x_n + (o_h * stride_x_h + o_w * stride_x_w)
+    p_w = w_ptr + (i_g * k + o_n).to(INDEX) * stride_w_k  # [BLOCK_N]
+
+    CHANNELS: tl.constexpr = R * S * C if FLAT else (C + BLOCK_K - 1) // BLOCK_K * BLOCK_K
+    STEPS: tl.constexpr = (R * S * C + BLOCK_K - 1) // BLOCK_K if FLAT else R * S * CHANNELS // BLOCK_K
+    b_0 = tl.zeros((BLOCK_M, BLOCK_N), ACC)
+    b_1 = tl.zeros((BLOCK_M, BLOCK_N), ACC)
+    b_2 = tl.zeros((BLOCK_M, BLOCK_N), ACC)
+    b_3 = tl.zeros((BLOCK_M, BLOCK_N), ACC)
+    for step in range(STEPS):
+        if FLAT:
+            o_c = (step * BLOCK_K + o_k) % C
+            o_tap = (step * BLOCK_K + o_k) // C
+        else:
+            o_c = step % (CHANNELS // BLOCK_K) * BLOCK_K + o_k
+            o_tap = o_k * 0 + step // (CHANNELS // BLOCK_K)
+        o_r = o_tap // S
+        o_s = o_tap % S
+        m_k = (o_tap < R * S) & (o_c < C)
+        o_f = o_r * stride_w_r + o_s * stride_w_s + o_c * stride_w_c
+        b_w = tl.load(p_w[None, :] + o_f[:, None], mask=m_n[None, :] & m_k[:, None], other=0.0)
+        o_x = (zero + o_r * DIL_H) * stride_x_h + (zero + o_s * DIL_W) * stride_x_w + (zero + o_c) * stride_x_c
+        p_tap = p_x[:, None] + o_x[None, :]
+        o_row = o_h[:, None] + (o_r * DIL_H)[None, :]
+        o_col = o_w[:, None] + (o_s * DIL_W)[None, :]
+        m_mk = m_m[:, None] & m_k[None, :]
+        m_top = m_mk & (o_row >= 0) & (o_row < h)
+        m_bottom = m_mk & (o_row + STRIDE_H >= 0) & (o_row + STRIDE_H < h)
+        m_left = (o_col >= 0) & (o_col < w)
+        m_right = (o_col + STRIDE_W >= 0) & (o_col + STRIDE_W < w)
+        o_down = (zero + STRIDE_H) * stride_x_h
+        o_right = (zero + STRIDE_W) * stride_x_w
+        b_x = tl.load(p_tap, mask=m_top & m_left, other=0.0)
+        b_0 = dot(b_x, b_w, b_0, PRECISION)
+        b_x = tl.load(p_tap + o_right, mask=m_top & m_right, other=0.0)
+        b_1 = dot(b_x, b_w, b_1, PRECISION)
+        b_x = tl.load(p_tap + o_down, mask=m_bottom & m_left, other=0.0)
+        b_2 = dot(b_x, b_w, b_2, PRECISION)
+        b_x = tl.load(p_tap + (o_down + o_right), mask=m_bottom & m_right, other=0.0)
+        b_3 = dot(b_x, b_w, b_3, PRECISION)
+
+    b_bias = tl.zeros((1, BLOCK_N), ACC)
+    if HAS_BIAS:
+        b_bias = tl.load(bias_ptr + i_g * k + o_n, mask=m_n, other=0.0).to(ACC)[None, :]
+    b_0 = _rounded(b_0, b_bias, y_ptr.dtype.element_ty)
+    b_1 = _rounded(b_1, b_bias, y_ptr.dtype.element_ty)
+    b_2 = _rounded(b_2, b_bias, y_ptr.dtype.element_ty)
+    b_3 = _rounded(b_3, b_bias, y_ptr.dtype.element_ty)
+    if AVERAGE:
+        b_y = (b_0 + b_1 + b_2 + b_3) * 0.25
+        # A NaN passes the ReLU, so the test is "not <= 0".
+        b_code = (
+            tl.where(b_0 <= 0, 0, 1) + tl.where(b_1 <= 0, 0, 2) + tl.where(b_2 <= 0, 0, 4) + tl.where(b_3 <= 0, 0, 8)
+        )
+    else:
+        b_y = b_0
+        b_code = tl.zeros((BLOCK_M, BLOCK_N), tl.int32)
+        b_code = tl.where(_taken(b_1, b_y), 1, b_code)
+        b_y = tl.where(_taken(b_1, b_y), b_1, b_y)
+        b_code = tl.where(_taken(b_2, b_y), 2, b_code)
+        b_y = tl.where(_taken(b_2, b_y), b_2, b_y)
+        b_code = tl.where(_taken(b_3, b_y), 3, b_code)
+        b_y = tl.where(_taken(b_3, b_y), b_3, b_y)
+        b_code = tl.where(b_y <= 0, 4, b_code)
+
+    o_y = (o_i.to(tl.int64) * stride_y_n + (o_p * stride_y_p + o_q * stride_y_q))[:, None]
+    o_y += ((i_g * k + o_n).to(INDEX) * stride_y_k)[None, :]
+    m_y = m_m[:, None] & m_n[None, :]
+    tl.store(y_ptr + o_y, b_y.to(y_ptr.dtype.element_ty), mask=m_y)
+    if HAS_CODE:
+        tl.store(code_ptr + o_y, b_code.to(tl.uint8), mask=m_y)

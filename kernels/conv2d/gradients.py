@@ -1,0 +1,223 @@
+"""The gradient passes on real tensors: allocate, plan, launch."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import triton.language as tl
+from torch import Tensor
+
+from kernels.common.jit import reduce_splits_kernel
+from kernels.common.launch import launch
+from kernels.common.layout import empty, is_channels_last
+from kernels.conv2d.arguments import (
+    DIRECT_BLOCK,
+    LIMIT,
+    accumulator,
+    index,
+    launch_gemm,
+    numerics,
+    strides,
+    tiles,
+    window,
+)
+from kernels.conv2d.dgrad import dgrad_kernel
+from kernels.conv2d.direct import direct_dgrad_kernel, direct_wgrad_kernel
+from kernels.conv2d.dz import dz_kernel
+from kernels.conv2d.geometry import Conv2dGeometry
+from kernels.conv2d.plan import PROGRAMS, plan
+from kernels.conv2d.wgrad import wgrad_kernel
+
+
+def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tensor:
+    """dx [n, c, h, w] from dy [n, k, p, q] and w [k, c / groups, r, s]."""
+    dx = empty(dy, (g.n, g.c, g.h, g.w), channels_last)
+    if dx.numel() == 0:
+        return dx
+    chosen = plan("dgrad", g, dy.element_size())
+    head = {"dy_ptr": dy, "w_ptr": w, "dx_ptr": dx}
+    if chosen.tile is None:
+        launch(
+            direct_dgrad_kernel,
+            math.ceil(dx.numel() / DIRECT_BLOCK),
+            **head,
+            numel=dx.numel(),
+            c=g.c,
+            h=g.h,
+            w=g.w,
+            p=g.p,
+            q=g.q,
+            c_group=g.c_group,
+            **strides("dy", dy, "nkpq"),
+            **strides("w", w, "kcrs"),
+            K=g.k_group,
+            **window(g),
+            CHANNELS_LAST=channels_last,
+            INDEX=index(dy, dx),
+            ACC=accumulator(dy),
+            BLOCK=DIRECT_BLOCK,
+        )
+        return dx
+    phase_pixels = g.n * math.ceil(g.h / g.stride[0]) * math.ceil(g.w / g.stride[1])
+    phases = g.stride[0] * g.stride[1]
+    launch_gemm(
+        dgrad_kernel,
+        phases * g.groups * tiles(phase_pixels, g.c_group, chosen.tile),
+        chosen.tile,
+        **head,
+        n=g.n,
+        h=g.h,
+        w=g.w,
+        c=g.c_group,
+        p=g.p,
+        q=g.q,
+        **strides("dy", dy, "nkpq"),
+        **strides("w", w, "kcrs"),
+        **strides("dx", dx, "nchw"),
+        K=g.k_group,
+        **window(g),
+        STEP_H=g.stride[0] // math.gcd(g.stride[0], g.dilation[0]),
+        STEP_W=g.stride[1] // math.gcd(g.stride[1], g.dilation[1]),
+        **numerics(dy, dx),
+    )
+    return dx
+
+
+def wgrad(dy: Tensor, x: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tensor:
+    """dw [k, c / groups, r, s] from dy [n, k, p, q] and x [n, c, h, w]."""
+    dw = empty(dy, (g.k, g.c_group, g.r, g.s), channels_last)
+    pixels = g.n * g.p * g.q
+    if dw.numel() == 0 or pixels == 0:
+        return dw.zero_()
+    chosen = plan("wgrad", g, dy.element_size())
+    partial = _partial(dw, chosen.splits)
+    common: dict[str, Any] = {"dy_ptr": dy, "x_ptr": x, "dw_ptr": partial, "pixels": pixels}
+    all_strides = {
+        **strides("dy", dy, "nkpq"),
+        **strides("x", x, "nchw"),
+        "stride_dw_split": dw.numel(),
+        **strides("dw", dw, "kcrs"),
+    }
+    if chosen.tile is None:
+        block_m, block_n = _sum_block(is_channels_last(dy))
+        launch(
+            direct_wgrad_kernel,
+            chosen.splits * g.c_group * g.r * g.s * math.ceil(g.k / block_n),
+            **common,
+            pixels_per_split=_per_split(pixels, chosen.splits, block_m),
+            h=g.h,
+            w=g.w,
+            k=g.k,
+            p=g.p,
+            q=g.q,
+            k_group=g.k_group,
+            **all_strides,
+            C=g.c_group,
+            **window(g),
+            INDEX=index(dy, x),
+            ACC=accumulator(dy),
+            BLOCK_M=block_m,
+            BLOCK_N=block_n,
+        )
+    else:
+        launch_gemm(
+            wgrad_kernel,
+            chosen.splits * g.groups * tiles(g.k_group, g.c_group * g.r * g.s, chosen.tile),
+            chosen.tile,
+            **common,
+            pixels_per_split=_per_split(pixels, chosen.splits, chosen.tile.block_k),
+            h=g.h,
+            w=g.w,
+            k=g.k_group,
+            p=g.p,
+            q=g.q,
+            groups=g.groups,
+            **all_strides,
+            C=g.c_group,
+            **window(g),
+            **numerics(dy, x),
+        )
+    _reduce(partial, dw)
+    return dw
+
+
+def dz_bias(
+    mode: str, dy: Tensor, y: Tensor | None, size: tuple[int, ...], channels_last: bool
+) -> tuple[Tensor, Tensor]:
+    """The convolution's output gradient dz [n, k, p, q] = `size`, and the bias gradient db [k]. See dz.py for `mode`.
+
+    Mode "bias" returns an empty dz: it would equal dy.
+    """
+    n, k, p, q = size
+    dz = empty(dy, size if mode != "bias" else (0,) * 4, channels_last)
+    db = dy.new_empty(k)
+    pixels = n * p * q
+    if pixels == 0 or k == 0:
+        return dz, db.zero_()
+    block_m, block_n = _sum_block(channels_last)
+    blocks = math.ceil(k / block_n)
+    splits = max(1, min(math.ceil(PROGRAMS / blocks), math.ceil(pixels / block_m)))
+    partial = _partial(db, splits)
+    launch(
+        dz_kernel,
+        splits * blocks,
+        dy_ptr=dy,
+        y_ptr=dy if y is None else y,
+        dz_ptr=dz,
+        db_ptr=partial,
+        pixels=pixels,
+        pixels_per_split=_per_split(pixels, splits, block_m),
+        k=k,
+        p=p,
+        q=q,
+        pooled_p=dy.shape[2],
+        pooled_q=dy.shape[3],
+        **strides("dy", dy, "nkpq"),
+        **strides("y", dy if y is None else y, "nkpq"),
+        **strides("dz", dz, "nkpq"),
+        MODE=mode,
+        HAS_DZ=mode != "bias",
+        INDEX=index(dy, dz, *([] if y is None else [y]), numel=n * k * p * q),
+        ACC=accumulator(dy),
+        BLOCK_M=block_m,
+        BLOCK_N=block_n,
+    )
+    _reduce(partial, db)
+    return dz, db
+
+
+def _sum_block(channels_last: bool) -> tuple[int, int]:
+    """Pixels x channels of a program that sums over pixels: the long side lies along memory."""
+    return (32, 64) if channels_last else (256, 4)
+
+
+def _per_split(pixels: int, splits: int, block: int) -> int:
+    """Pixels of one split, a multiple of the block."""
+    return math.ceil(pixels / splits / block) * block
+
+
+def _partial(out: Tensor, splits: int) -> Tensor:
+    """Where the first pass writes: `out` itself when there is one split of its own dtype, else [splits, numel]."""
+    acc = torch.float64 if out.dtype == torch.float64 else torch.float32
+    if splits == 1 and acc == out.dtype:
+        return out
+    return torch.empty((splits, out.numel()), dtype=acc, device=out.device)
+
+
+def _reduce(partial: Tensor, out: Tensor) -> None:
+    """The second pass. Both sides are dense in the same order, so that it needs no coordinates."""
+    if partial is out:
+        return
+    launch(
+        reduce_splits_kernel,
+        math.ceil(out.numel() / 256),
+        partial_ptr=partial,
+        out_ptr=out,
+        numel=out.numel(),
+        splits=partial.shape[0],
+        INDEX=tl.int64 if partial.numel() > LIMIT else tl.int32,
+        ACC=accumulator(out),
+        BLOCK=256,
+    )
