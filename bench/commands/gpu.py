@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"step {' '.join(sorted(unknown))} is unknown; choose from {' '.join(s.name for s in steps())}")
     cuda = torch.cuda.is_available()
     folder = args.out or (facts.results_folder(torch.device("cuda")) if cuda else facts.ROOT / "runs" / "gpu")
-    visit = load(folder.resolve(), args.minutes, cuda, args.commit or facts.commit())
+    visit = load(folder.resolve(), args.minutes, "cuda" if cuda else "cpu", args.commit or facts.commit())
     print(f"{facts.device_name('cuda') if cuda else 'no CUDA device'}, commit {visit.commit}, results in {folder}")
     code = drive(chosen, visit)
     headline = folder / "headline.jsonl"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import json
 import os
 import shutil
 import sys
@@ -10,7 +11,7 @@ import time
 from pathlib import Path
 
 from bench.__main__ import command_names
-from bench.gpu import BROKEN, LEAST_SECONDS, MORE, Step, Visit, child, tail, wait
+from bench.gpu import BROKEN, LEAST_SECONDS, MORE, Outcome, Step, Visit, child, tail, wait
 from bench.gpu.pytest_rows import recorded
 
 TESTS = "tests/kernels"
@@ -19,7 +20,7 @@ SHARDS = max(1, min(8, (os.cpu_count() or 2) // 2))
 GRACE = 20.0
 
 
-def correctness(visit: Visit, seconds: float) -> tuple[bool, str]:
+def correctness(visit: Visit, seconds: float) -> Outcome:
     """The kernels' test suite on the card, in shards; a shard whose process dies is started again without that test."""
     path, end = visit.folder / "tests.jsonl", time.monotonic() + seconds
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,13 +29,14 @@ def correctness(visit: Visit, seconds: float) -> tuple[bool, str]:
     while any(code not in (0, 1, 5, MORE) for code in codes) and end - time.monotonic() > LEAST_SECONDS:
         left = end - time.monotonic()
         again = [i for i, code in enumerate(codes) if code not in (0, 1, 5, MORE)]
-        running = {i: child(_pytest(path, i, max(5.0, left - GRACE)), log, left) for i in again}
+        running = {i: child(_pytest(path, i, max(5.0, left - GRACE)), log) for i in again}
         for i, process in running.items():
             codes[i] = wait(process, end - time.monotonic())
         if all(code in (2, 3, 4) for code in codes) and not recorded(path):
-            return False, f"pytest could not start: {tail(log)}"
+            return Outcome(False, False, f"pytest could not start: {tail(log)}")
     _lost(path)
-    return all(code in (0, 1, 5) for code in codes), summary(path)
+    bad = {"failed", "lost"} & set(recorded(path).values())
+    return Outcome(all(code in (0, 1, 5) for code in codes), not bad, summary(path))
 
 
 def _pytest(path: Path, shard: int, seconds: float) -> list[str]:
@@ -45,8 +47,6 @@ def _pytest(path: Path, shard: int, seconds: float) -> list[str]:
 
 def _lost(path: Path) -> None:
     """A test that started and never ended killed or blocked its process: that is its outcome."""
-    import json
-
     lost = [test for test, outcome in recorded(path).items() if outcome == "started"]
     with path.open("a") as file:
         for test in lost:
@@ -66,16 +66,16 @@ def summary(path: Path) -> str:
 def rows(name: str, *arguments: str) -> Step:
     """A step that is `bench run` with these arguments into its own file; a child that dies is started again."""
 
-    def work(visit: Visit, seconds: float) -> tuple[bool, str]:
+    def work(visit: Visit, seconds: float) -> Outcome:
         path, log = visit.folder / f"{name}.jsonl", visit.folder / "logs" / f"{name}.log"
         end = time.monotonic() + seconds
         code: int | None = BROKEN
         while code not in (0, 1, 2, MORE) and end - time.monotonic() > LEAST_SECONDS:
             left = end - time.monotonic()
             more = ["--resume", "--minutes", str(max(5.0, left - 2 * GRACE) / 60), "--out", str(path)]
-            command = [sys.executable, "-m", "bench", "run", "--device", "cuda", *arguments, *more]
-            code = wait(child([*command, "--commit", visit.commit], log, left), left)
-        return code in (0, 1), f"{name}.jsonl, exit code {code}: {tail(log, 2)}"
+            command = [sys.executable, "-m", "bench", "run", "--device", visit.device, *arguments, *more]
+            code = wait(child([*command, "--commit", visit.commit], log), left)
+        return Outcome(code in (0, 1), code in (0, MORE, None), f"{name}.jsonl, exit code {code}: {tail(log, 2)}")
 
     share = {"headline": 0.9, "rivals": 0.6}.get(name, 0.7)
     return Step(
@@ -83,11 +83,11 @@ def rows(name: str, *arguments: str) -> Step:
     )
 
 
-def tune(visit: Visit, seconds: float) -> tuple[bool, str]:
+def tune(visit: Visit, seconds: float) -> Outcome:
     """The tuner, which keeps its own record of what it has measured."""
     log = visit.folder / "logs" / "tune.log"
-    code = wait(child([sys.executable, "-m", "bench", "tune"], log, seconds), seconds)
-    return code == 0, f"exit code {code}: {tail(log, 2)}"
+    code = wait(child([sys.executable, "-m", "bench", "tune"], log), seconds)
+    return Outcome(code == 0, code in (0, None), f"exit code {code}: {tail(log, 2)}")
 
 
 def sanitizer() -> str | None:
@@ -96,14 +96,14 @@ def sanitizer() -> str | None:
     return shutil.which("compute-sanitizer") or (str(usual) if usual.exists() else None)
 
 
-def memcheck(visit: Visit, seconds: float) -> tuple[bool, str]:
+def memcheck(visit: Visit, seconds: float) -> Outcome:
     """The small cases under compute-sanitizer, each allocation by itself so that an overrun is seen."""
     log = visit.folder / "logs" / "memcheck.log"
     small = ["-m", "bench", "run", "--set", "smoke", "--check", "--device", "cuda", "--providers", "ours"]
     tool = [str(sanitizer()), "--tool", "memcheck", "--error-exitcode", "9", sys.executable, *small]
-    process = child([*tool, "--out", os.devnull], log, seconds, {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"})
+    process = child([*tool, "--out", os.devnull], log, {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"})
     code = wait(process, seconds)
-    return code in (0, 1, 9), f"exit code {code} (9: memory errors): {tail(log, 2)}"
+    return Outcome(code in (0, 1, 9), code in (0, None), f"exit code {code} (9: memory errors): {tail(log, 2)}")
 
 
 def steps() -> list[Step]:
