@@ -17,7 +17,7 @@ class Recipe:
     """
 
     epochs: int = 20
-    batch_size: int = 64
+    batch_size: int = 32
     lr: float = 2e-3
     weight_decay: float = 0.01
     augment: bool = False
