@@ -30,7 +30,10 @@ function inspect(button, row, column, scroll = false) {
   } else {
     total.textContent = `Stored value ${long(stored)}. This page has no rule for this step.`;
   }
-  if (scroll && innerWidth < 1000) panel.scrollIntoView({ block: "start" });
+  if (scroll && innerWidth < 1000) {
+    hideTip();
+    panel.scrollIntoView({ block: "start" });
+  }
 }
 
 function showTotal(step, cell, stored) {

@@ -10,7 +10,8 @@ if (pad && runnable) {
   const answer = document.getElementById("pad-answer");
   const look = document.getElementById("pad-look");
   let pen = null;
-  let keyboard = { x: SIZE / 2, y: SIZE / 2, down: false };
+  let waiting = 0;
+  const keyboard = { x: SIZE / 2, y: SIZE / 2, down: false };
   let drawn = new Float32Array(H * W);
 
   function clear() {
@@ -30,11 +31,13 @@ if (pad && runnable) {
     context.moveTo(x0, y0);
     context.lineTo(x1 + 0.01, y1);
     context.stroke();
-    read();
+    // A fast pen moves many times a frame; the network answers once.
+    if (!waiting) waiting = requestAnimationFrame(read);
   }
 
   // As MNIST is made: the ink's box scaled to 20/28 of the image, its centre of mass put into the middle.
   function read() {
+    waiting = 0;
     const ink = context.getImageData(0, 0, SIZE, SIZE).data;
     let [top, left, bottom, right] = [SIZE, SIZE, -1, -1];
     for (let y = 0; y < SIZE; y++) {
@@ -132,7 +135,10 @@ if (pad && runnable) {
     if (keyboard.down) stroke(x, y, keyboard.x, keyboard.y);
   });
   document.getElementById("pad-clear").addEventListener("click", clear);
-  look.addEventListener("click", () => show(forward(drawn)));
+  look.addEventListener("click", () => {
+    read();
+    show(forward(drawn));
+  });
   clear();
 }
 
