@@ -64,7 +64,8 @@ def finish(session: Any, chosen: list[Any], args: argparse.Namespace) -> int:
         left.remove(case)
         if session.broken:
             return BROKEN
-    print(f"{len(todo) - len(left)} cases run, {len(done)} there before, {session.wrong} results wrong: {session.path}")
+    before = len(chosen) - len(todo)
+    print(f"{len(todo) - len(left)} cases run, {before} there before, {session.wrong} results wrong: {session.path}")
     if left:
         print(f"time is over, {len(left)} cases not run; --resume goes on with {left[0].name}")
     if session.wrong:

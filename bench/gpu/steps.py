@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from bench.__main__ import command_names
+from bench.facts import ROOT
 from bench.gpu import BROKEN, LEAST_SECONDS, MORE, Outcome, Step, Visit, child, tail, wait
 from bench.gpu.pytest_rows import recorded
 
@@ -40,7 +41,8 @@ def correctness(visit: Visit, seconds: float) -> Outcome:
 
 
 def _pytest(path: Path, shard: int, seconds: float) -> list[str]:
-    plugin = ["-p", "bench.gpu.pytest_rows", "--rows", str(path), "--shard", f"{shard}/{SHARDS}"]
+    # The root is named and the file's name tied to its option: pytest would look for its root near any path it sees.
+    plugin = ["--rootdir", str(ROOT), "-p", "bench.gpu.pytest_rows", f"--rows={path}", f"--shard={shard}/{SHARDS}"]
     quiet = ["-q", "--tb=short", "-p", "no:cacheprovider", "--stop-after", str(round(seconds))]
     return [sys.executable, "-m", "pytest", TESTS, *plugin, *quiet]
 

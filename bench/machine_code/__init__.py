@@ -1,0 +1,1 @@
+"""The kernels as machine code: compiled for a named card without having it, and read."""

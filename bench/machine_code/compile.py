@@ -1,0 +1,80 @@
+"""A recorded launch -> the machine code that a card of another architecture would run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from kernels.common.launch import Launch
+
+TARGETS: dict[str, Any] = {
+    **{f"sm_{cap}": GPUTarget("cuda", cap, 32) for cap in (80, 86, 89, 90, 100, 120)},
+    "gfx942": GPUTarget("hip", "gfx942", 64),
+}
+SHARED_LIMIT = {
+    "sm_80": 166_912,
+    "sm_86": 101_376,
+    "sm_89": 101_376,
+    "sm_90": 232_448,
+    "sm_100": 232_448,
+    "sm_120": 101_376,
+    "gfx942": 65_536,
+}
+"""Bytes of shared memory one program may take; compiling alone does not check it."""
+
+_TYPES = {
+    torch.float16: "*fp16",
+    torch.bfloat16: "*bf16",
+    torch.float32: "*fp32",
+    torch.float64: "*fp64",
+    torch.uint8: "*u8",
+    torch.int32: "*i32",
+    torch.int64: "*i64",
+}
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """Machine code of one launch: `code` is the cubin or hsaco, `text` Triton's lower forms by name."""
+
+    target: str
+    code: bytes
+    text: dict[str, str]
+    shared: int
+    num_warps: int
+
+
+def _specialize(kernel: Any, arguments: dict[str, Any]) -> tuple[dict[str, str], dict[Any, Any], dict[Any, Any]]:
+    """Signature, constexprs and attributes as Triton's launcher would derive them from the actual values."""
+    signature, constants, attributes = {}, {}, {}
+    for position, parameter in enumerate(kernel.params):
+        value = arguments[parameter.name]
+        if parameter.is_constexpr or (isinstance(value, int) and value == 1):
+            signature[parameter.name] = "constexpr"
+            constants[(position,)] = value
+            continue
+        if isinstance(value, Tensor):
+            signature[parameter.name] = _TYPES[value.dtype]
+            aligned = True  # torch's allocations are aligned; views that are not take another specialisation
+        else:
+            signature[parameter.name] = "i32" if -(2**31) <= value < 2**31 else "i64"
+            aligned = value % 16 == 0
+        if aligned:
+            attributes[(position,)] = [["tt.divisibility", 16]]
+    return signature, constants, attributes
+
+
+def compile_launch(launch: Launch, target: str) -> Compiled:
+    """Compile `launch` for one of TARGETS. Needs a process without TRITON_INTERPRET; raises what Triton raises."""
+    signature, constants, attributes = _specialize(launch.kernel, launch.arguments)
+    source = ASTSource(fn=launch.kernel, signature=signature, constexprs=constants, attrs=attributes)
+    compiled = triton.compile(source, target=TARGETS[target], options=dict(launch.options))
+    code = compiled.asm.get("cubin") or compiled.asm.get("hsaco")
+    text = {name: value for name, value in compiled.asm.items() if isinstance(value, str)}
+    return Compiled(target, code, text, compiled.metadata.shared, compiled.metadata.num_warps)

@@ -1,0 +1,108 @@
+"""Reading machine code: registers, stack, and what the instructions of the main loop do."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import triton
+
+from bench.machine_code.compile import Compiled
+
+_TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+_PATTERNS = {
+    "wgmma": r"\bHGMMA",
+    "mma": r"\b[HDI]MMA\b|\bHMMA",
+    "tcgen05": r"\bUTC[A-Z]*MMA",
+    "tma_load": r"\bUTMALDG",
+    "async_copy": r"\bLDGSTS",
+    "async_copy_16": r"\bLDGSTS\S*\.128",
+    "load": r"\bLDG\b|\bLDG\.",
+    "load_16": r"\bLDG\.\S*128",
+    "store": r"\bSTG\b|\bSTG\.",
+    "store_16": r"\bSTG\.\S*128",
+    "shared_load": r"\bLDSM?\b",
+    "shared_store": r"\bSTSM?\b",
+    "fma": r"\bFFMA|\bDFMA|\bHFMA2",
+    "spill": r"\bLDL|\bSTL",
+    "atomic": r"\bATOM|\bRED\.",
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one program costs and does; counts are of static instructions."""
+
+    registers: int
+    stack: int
+    shared: int
+    num_warps: int
+    total: dict[str, int]
+    loop: dict[str, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def read(compiled: Compiled) -> Report:
+    """The report of NVIDIA machine code or, with fewer facts, of AMD's."""
+    if compiled.target.startswith("gfx"):
+        return _read_amd(compiled)
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(compiled.code)
+        file.flush()
+        usage = _run("cuobjdump", "-res-usage", file.name)
+        lines = _run("nvdisasm", "-c", file.name).splitlines()
+    found = re.search(r"REG:(\d+) STACK:(\d+)", usage)
+    if found is None:
+        raise RuntimeError(f"cuobjdump gave no resource usage for {compiled.target}: {usage[:200]}")
+    loops = [count(body) for body in _loops(lines)]
+    loop = max(loops, key=_weight, default={})
+    return Report(int(found[1]), int(found[2]), compiled.shared, compiled.num_warps, count(lines), loop)
+
+
+def count(lines: Iterable[str]) -> dict[str, int]:
+    """Instructions by kind, and all of them as "all". Predicated-off fillers (@!PT) do nothing and are left out."""
+    code = [line for line in lines if re.search(r"/\*[0-9a-f]{4,5}\*/", line) and "@!PT" not in line]
+    counts = {name: sum(bool(re.search(pattern, line)) for line in code) for name, pattern in _PATTERNS.items()}
+    return {"all": len(code), **{name: n for name, n in counts.items() if n}}
+
+
+def _run(tool: str, *arguments: str) -> str:
+    done = subprocess.run([str(_TOOLS / tool), *arguments], capture_output=True, text=True, check=True)
+    return done.stdout + done.stderr
+
+
+def _loops(lines: list[str]) -> list[list[str]]:
+    """The bodies between a label and a later branch back to it."""
+    labels: dict[str, int] = {}
+    bodies = []
+    for i, line in enumerate(lines):
+        label = re.match(r"\s*\.(L_x_\d+):", line)
+        if label:
+            labels[label[1]] = i
+        branch = re.search(r"\bBRA\b.*`\(\.(L_x_\d+)\)", line)
+        if branch and branch[1] in labels:
+            bodies.append(lines[labels[branch[1]] : i + 1])
+    return bodies
+
+
+def _weight(loop: dict[str, int]) -> tuple[int, int]:
+    """The main loop is the one with the most products, the innermost among equals."""
+    products = sum(loop.get(kind, 0) for kind in ("wgmma", "mma", "tcgen05", "fma"))
+    return products, -loop["all"]
+
+
+def _read_amd(compiled: Compiled) -> Report:
+    text = compiled.text["amdgcn"]
+    values = {name: int(value) for name, value in re.findall(r"\.(\w+):\s+(\d+)", text)}
+    products = len(re.findall(r"\bv_mfma", text))
+    total = {"mma": products} if products else {}
+    stack = values.get("private_segment_fixed_size", 0)
+    return Report(values.get("vgpr_count", 0), stack, compiled.shared, compiled.num_warps, total, total)
