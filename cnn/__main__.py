@@ -7,16 +7,26 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from cnn.commands import COMMANDS
 from cnn.errors import UserError
 
 EXPECTED = (UserError, OSError, NotImplementedError)
+EXTRA = ("sklearn", "scipy", "matplotlib", "tqdm", "PIL")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, whose complaint is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit code 2, the complaint and where to read more on one line of stderr."""
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def parser() -> argparse.ArgumentParser:
     """Every command's arguments; `args.run` is the function of the chosen one."""
-    top = argparse.ArgumentParser(prog="cnn", description="Train a LeNet and see how a CNN reads an image.")
+    top = Parser(prog="cnn", description="Train a LeNet and see how a CNN reads an image.")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     for name in COMMANDS:
         module = importlib.import_module(f"cnn.commands.{name}")
@@ -43,6 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output (head, less) went away; leave nothing to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in EXTRA:
+            raise
+        print(f"cnn: {error.name} is not installed; pip install 'triton-cnn[cnn]'", file=sys.stderr)
+        return 2
     except EXPECTED as error:
         print(f"cnn: {one_line(error)}", file=sys.stderr)
         return 2

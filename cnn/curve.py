@@ -19,13 +19,14 @@ def draw_curve(history: Sequence[dict[str, Any]], path: Path, title: str) -> Non
     figure.suptitle(title)
     left, right = figure.subplots(1, 2)
     left.set(ylabel="loss (mean cross-entropy)", yscale="log")
-    right.set(ylabel="error: wrong answers in %", yscale="symlog")
+    right.set(ylabel="error: wrong answers in %")
     right.set_yscale("symlog", linthresh=0.1)
-    for name, colour, style in (("train", BLUE, "--"), ("test", ORANGE, "-")):
+    # Training is judged while the model changes, on augmented images: it may well look worse than the test.
+    for name, label, colour, style in (("train", "train, during the epoch", BLUE, "--"), ("test", "test", ORANGE, "-")):
         loss = [entry["loss" if name == "train" else "test_loss"] for entry in history]
         wrong = [100 - 100 * entry[f"{name}_correct"] / entry[f"{name}_total"] for entry in history]
-        left.plot(epochs, loss, style, color=colour, label=name)
-        right.plot(epochs, wrong, style, color=colour, label=name)
+        left.plot(epochs, loss, style, color=colour, label=label)
+        right.plot(epochs, wrong, style, color=colour, label=label)
     last = history[-1]
     share = f"{last['test_correct']:,}/{last['test_total']:,} = {100 * last['test_correct'] / last['test_total']:.2f} %"
     right.set_title(f"test: {share} right", fontsize=10)

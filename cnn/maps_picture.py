@@ -28,7 +28,7 @@ def draw_maps(model: nn.Module, image: Tensor, classes: Sequence[str], path: Pat
     rows = [(step.name.split(".")[0], step.op.kind, step.output[0]) for step in seen.steps if step.output.dim() == 4]
     heights = [3.0, *(1.5 if len(maps) <= 8 else 0.85 for _, _, maps in rows)]
     figure = Figure(figsize=(WIDTH, sum(heights) + 0.3), layout="constrained")
-    panels = figure.subfigures(len(heights), 1, height_ratios=heights)
+    panels: Any = figure.subfigures(len(heights), 1, height_ratios=heights)
     assert seen.output is not None
     draw_answer(panels[0], image, torch.softmax(seen.output[0].float(), 0), classes, label)
     for panel, (layer, kind, maps) in zip(panels[1:], rows, strict=True):

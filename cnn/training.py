@@ -138,7 +138,7 @@ class Trainer:
 def check_finite(loss: float, where: str, lr: float) -> None:
     """UserError when the loss is NaN or infinite."""
     if not math.isfinite(loss):
-        raise UserError(f"the loss became {loss} in {where}; try a lower --lr than {lr} (the last checkpoint is kept)")
+        raise UserError(f"the loss became {loss} in {where}, which is not saved; try a lower --lr than {lr:g}")
 
 
 class Progress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 
 import numpy as np
 import torch
@@ -20,7 +21,10 @@ def download_mnist() -> Dataset:
     from sklearn.datasets import fetch_openml
 
     try:
-        raw = fetch_openml("mnist_784", version=1, as_frame=False, parser="liac-arff")
+        with warnings.catch_warnings():
+            # scikit-learn warns at every retry; the error below says it once.
+            warnings.simplefilter("ignore", UserWarning)
+            raw = fetch_openml("mnist_784", version=1, as_frame=False, parser="liac-arff")
     except (OSError, ValueError) as error:
         raise UserError(
             f"MNIST could not be downloaded from openml.org ({error}); get its four files yourself and pass --data DIR"

@@ -35,7 +35,7 @@ def lay_out(gray: Tensor, layout: str = "digit") -> LaidOut:
     if layout not in LAYOUTS:
         raise UserError(f"layout must be one of {', '.join(LAYOUTS)}, not {layout!r}")
     if layout == "whole":
-        return LaidOut(scaled(gray, SIZE), ())
+        return LaidOut(scaled(gray, SIZE, ground_of(gray)), ())
     notes = []
     if on_light_ground(gray):
         gray = 1 - gray
@@ -44,39 +44,44 @@ def lay_out(gray: Tensor, layout: str = "digit") -> LaidOut:
         return LaidOut(gray, tuple(notes))
     ink = without_shading(gray)
     if ink is None:
-        return LaidOut(scaled(gray, SIZE), (*notes, "no ink found: the whole image is used"))
+        return LaidOut(scaled(gray, SIZE, ground_of(gray)), (*notes, "no ink found: the whole image is used"))
     notes.append("cut out the ink, scaled it to 20x20 and centred it")
-    return LaidOut(centred(scaled(cut_out(ink), BOX)), tuple(notes))
+    return LaidOut(centred(scaled(cut_out(ink), BOX, 0.0)), tuple(notes))
+
+
+def ground_of(gray: Tensor) -> float:
+    """The median of the outermost pixels."""
+    edge = torch.cat([gray[..., 0, :], gray[..., -1, :], gray[..., :, 0], gray[..., :, -1]], dim=-1)
+    return edge.median().item()
 
 
 def on_light_ground(gray: Tensor) -> bool:
-    """Whether the outermost pixels are, in the median, lighter than the middle of the image's range."""
-    edge = torch.cat([gray[..., 0, :], gray[..., -1, :], gray[..., :, 0], gray[..., :, -1]], dim=-1)
-    return bool(edge.median() > (gray.min() + gray.max()) / 2)
+    """Whether the ground is lighter than the middle of the image's range."""
+    return ground_of(gray) > (gray.min() + gray.max()).item() / 2
 
 
-def scaled(gray: Tensor, side: int) -> Tensor:
-    """Scaled so that the longer side is `side` pixels, then padded with the border's median to a square."""
+def resized(gray: Tensor, longest: int) -> Tensor:
+    """Scaled, smoothly, so that the longer side has `longest` pixels."""
     height, width = gray.shape[-2:]
-    if (height, width) != (side, side):
-        ratio = side / max(height, width)
-        size = (max(1, round(height * ratio)), max(1, round(width * ratio)))
-        gray = F.interpolate(gray, size=size, mode="bilinear", antialias=True).clamp(0, 1)
+    ratio = longest / max(height, width)
+    size = (max(1, round(height * ratio)), max(1, round(width * ratio)))
+    if size == (height, width):
+        return gray
+    return F.interpolate(gray, size=size, mode="bilinear", antialias=True).clamp(0, 1)
+
+
+def scaled(gray: Tensor, side: int, ground: float) -> Tensor:
+    """Scaled so that the longer side is `side` pixels, then padded with `ground` to a square."""
+    gray = resized(gray, side)
     down, right = side - gray.shape[-2], side - gray.shape[-1]
-    edge = torch.cat([gray[..., 0, :], gray[..., -1, :], gray[..., :, 0], gray[..., :, -1]], dim=-1).median().item()
-    return F.pad(gray, (right // 2, right - right // 2, down // 2, down - down // 2), value=edge)
+    return F.pad(gray, (right // 2, right - right // 2, down // 2, down - down // 2), value=ground)
 
 
 def without_shading(gray: Tensor) -> Any:
     """Light ink on a dark, unevenly lit ground as an array (H, W) of ink from 0 to 1; None where there is none."""
     from scipy import ndimage
 
-    height, width = gray.shape[-2:]
-    if max(height, width) > 256:
-        ratio = 256 / max(height, width)
-        size = (max(1, round(height * ratio)), max(1, round(width * ratio)))
-        gray = F.interpolate(gray, size=size, mode="bilinear", antialias=True)
-    values = gray[0, 0].numpy()
+    values = resized(gray, min(256, max(gray.shape[-2:])))[0, 0].numpy()
     # An opening wider than any stroke removes the ink and keeps the slow change of light over the paper.
     window = max(3, max(values.shape) // 3)
     ground = ndimage.uniform_filter(ndimage.grey_opening(values, size=window), size=window)
