@@ -47,6 +47,27 @@ def coordinates(o, d_c, d_h, d_w, CHANNELS_LAST: tl.constexpr):
 
 
 @triton.jit
+def taps_inside(o_h, o_w, m, h, w, R: tl.constexpr, S: tl.constexpr, DIL_H: tl.constexpr, DIL_W: tl.constexpr):
+    """Bit t of a pixel is set where tap t of its window lies inside the image; 0 for windows of more than 32 taps."""
+    b_taps = m.to(tl.int32) * 0
+    if R * S <= 32:
+        for t in tl.static_range(R * S):
+            m_row = (o_h + t // S * DIL_H >= 0) & (o_h + t // S * DIL_H < h)
+            m_col = (o_w + t % S * DIL_W >= 0) & (o_w + t % S * DIL_W < w)
+            b_taps = b_taps | ((m & m_row & m_col).to(tl.int32) << t)
+    return b_taps
+
+
+@triton.jit
+def tap_inside(b_taps, o_h, o_w, m, h, w, tap, r, s, TAPS: tl.constexpr, DIL_H: tl.constexpr, DIL_W: tl.constexpr):
+    """Whether tap (r, s), number `tap`, of each pixel's window lies inside the image: one bit test for small windows."""
+    if TAPS <= 32:
+        return ((b_taps >> tap) & 1) != 0
+    m_row = (o_h + r * DIL_H >= 0) & (o_h + r * DIL_H < h)
+    return m & m_row & (o_w + s * DIL_W >= 0) & (o_w + s * DIL_W < w)
+
+
+@triton.jit
 def first_tap(o, STRIDE: tl.constexpr, DILATION: tl.constexpr, STEP: tl.constexpr, NONE: tl.constexpr):
     """The smallest tap t with (o - t * DILATION) divisible by STRIDE, or NONE.
 

@@ -12,7 +12,7 @@ qualify are the same for every pixel: first_tap, then every STEP-th. A stride of
 import triton
 import triton.language as tl
 
-from kernels.common.jit import dot, first_tap, unravel
+from kernels.common.jit import dot, first_tap, tap_inside, taps_inside, unravel
 
 
 @triton.jit
@@ -72,8 +72,11 @@ def dgrad_kernel(
     phase_w = i_phase % STRIDE_W
     first_r = first_tap(phase_h + PAD_H, STRIDE_H, DIL_H, STEP_H, R)
     first_s = first_tap(phase_w + PAD_W, STRIDE_W, DIL_W, STEP_W, S)
-    num_r = tl.cdiv(tl.maximum(R - first_r, 0), STEP_H)
-    num_s = tl.cdiv(tl.maximum(S - first_s, 0), STEP_W)
+    # Counts of taps that reach the phase; without a stride all do, and the loop's divisions are by constants.
+    MOST_R: tl.constexpr = (R + STEP_H - 1) // STEP_H
+    MOST_S: tl.constexpr = (S + STEP_W - 1) // STEP_W
+    num_r = MOST_R if STRIDE_H == 1 else tl.cdiv(tl.maximum(R - first_r, 0), STEP_H)
+    num_s = MOST_S if STRIDE_W == 1 else tl.cdiv(tl.maximum(S - first_s, 0), STEP_W)
 
     o_m = i_m.to(INDEX) * BLOCK_M + tl.arange(0, BLOCK_M)
     o_n = i_n.to(tl.int32) * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -88,27 +91,30 @@ def dgrad_kernel(
     o_q0 = (o_w + PAD_W - first_s * DIL_W) // STRIDE_W
     BACK_H: tl.constexpr = STEP_H * DIL_H // STRIDE_H
     BACK_W: tl.constexpr = STEP_W * DIL_W // STRIDE_W
+    b_taps = taps_inside(o_p0, o_q0, m_m, p, q, MOST_R, MOST_S, -BACK_H, -BACK_W)
     p_dy = dy_ptr + i_g * K * stride_dy_k + o_i.to(tl.int64) * stride_dy_n
-    p_w = w_ptr + i_g * K * stride_w_k + (zero + o_n) * stride_w_c  # [BLOCK_N]
+    p_dy += (zero + o_p0) * stride_dy_p + (zero + o_q0) * stride_dy_q
+    p_dy = p_dy[:, None] + o_k[None, :] * stride_dy_k
+    p_w = w_ptr + i_g * K * stride_w_k + (zero + o_n) * stride_w_c
+    p_w += (zero + first_r) * stride_w_r + (zero + first_s) * stride_w_s
+    p_w = p_w[None, :] + ((zero + o_k) * stride_w_k)[:, None]
 
     b_dx = tl.zeros((BLOCK_M, BLOCK_N), ACC)
     for step in range(num_r * num_s * NUM_K):
         tap = step // NUM_K
-        i_r = tap // num_s
-        i_s = tap - i_r * num_s
-        o_kk = (step - tap * NUM_K) * BLOCK_K + o_k
-        m_k = o_kk < K
-        o_p = o_p0 - i_r * BACK_H
-        o_q = o_q0 - i_s * BACK_W
-        m_dy = m_m & (o_p >= 0) & (o_p < p) & (o_q >= 0) & (o_q < q)
-        p_tap = p_dy + (zero + o_p) * stride_dy_p + (zero + o_q) * stride_dy_q
-        o_f = (zero + first_r + i_r * STEP_H) * stride_w_r + (zero + first_s + i_s * STEP_W) * stride_w_s
-        b_dy = tl.load(
-            p_tap[:, None] + (zero + o_kk)[None, :] * stride_dy_k, mask=m_dy[:, None] & m_k[None, :], other=0.0
-        )
-        b_w = tl.load(
-            p_w[None, :] + (o_f + (zero + o_kk) * stride_w_k)[:, None], mask=m_n[None, :] & m_k[:, None], other=0.0
-        )
+        k_0 = (step - tap * NUM_K) * BLOCK_K
+        a_r = tap // num_s
+        a_s = tap - a_r * num_s
+        o_dy = (zero + k_0) * stride_dy_k - (zero + a_r * BACK_H) * stride_dy_p - (zero + a_s * BACK_W) * stride_dy_q
+        o_f = (zero + k_0) * stride_w_k + (zero + a_r * STEP_H) * stride_w_r + (zero + a_s * STEP_W) * stride_w_s
+        bit = a_r * MOST_S + a_s
+        m_dy = tap_inside(b_taps, o_p0, o_q0, m_m, p, q, bit, a_r, a_s, MOST_R * MOST_S, -BACK_H, -BACK_W)[:, None]
+        m_w = m_n[None, :]
+        if K % BLOCK_K != 0:
+            m_dy = m_dy & (k_0 + o_k < K)[None, :]
+            m_w = m_w & (k_0 + o_k < K)[:, None]
+        b_dy = tl.load(p_dy + o_dy, mask=m_dy, other=0.0)
+        b_w = tl.load(p_w + o_f, mask=m_w, other=0.0)
         b_dx = dot(b_dy, b_w, b_dx, PRECISION)
 
     p_dx = dx_ptr + o_i.to(tl.int64) * stride_dx_n + ((zero + o_h) * stride_dx_h + (zero + o_w) * stride_dx_w)

@@ -12,7 +12,7 @@ one comparison per pixel. Flat (few channels): a step takes BLOCK_K consecutive 
 import triton
 import triton.language as tl
 
-from kernels.common.jit import dot, relu, unravel
+from kernels.common.jit import dot, relu, tap_inside, taps_inside, unravel
 
 
 @triton.jit
@@ -94,21 +94,23 @@ def fprop_kernel(
             b_y = dot(b_x, b_w, b_y, PRECISION)
     else:
         NUM_C: tl.constexpr = (C + BLOCK_K - 1) // BLOCK_K
+        b_taps = taps_inside(o_h, o_w, m_m, h, w, R, S, DIL_H, DIL_W)
+        p_x = p_x[:, None] + o_k[None, :] * stride_x_c
+        p_w = p_w[None, :] + o_k[:, None] * stride_w_c
         for step in range(R * S * NUM_C):
             tap = step // NUM_C
             r = tap // S
+            c_0 = (step - tap * NUM_C) * BLOCK_K
             s = tap - r * S
-            o_c = (step - tap * NUM_C) * BLOCK_K + o_k
-            m_c = o_c < C
-            o_row = o_h + r * DIL_H
-            o_col = o_w + s * DIL_W
-            m_x = m_m & (o_row >= 0) & (o_row < h) & (o_col >= 0) & (o_col < w)
-            p_tap = p_x + (zero + r * DIL_H) * stride_x_h + (zero + s * DIL_W) * stride_x_w
-            o_f = r * stride_w_r + s * stride_w_s + o_c * stride_w_c
-            b_x = tl.load(
-                p_tap[:, None] + (zero + o_c)[None, :] * stride_x_c, mask=m_x[:, None] & m_c[None, :], other=0.0
-            )
-            b_w = tl.load(p_w[None, :] + o_f[:, None], mask=m_n[None, :] & m_c[:, None], other=0.0)
+            o_x = (zero + r * DIL_H) * stride_x_h + (zero + s * DIL_W) * stride_x_w + (zero + c_0) * stride_x_c
+            o_f = r * stride_w_r + s * stride_w_s + c_0 * stride_w_c
+            m_x = tap_inside(b_taps, o_h, o_w, m_m, h, w, tap, r, s, R * S, DIL_H, DIL_W)[:, None]
+            m_w = m_n[None, :]
+            if C % BLOCK_K != 0:
+                m_x = m_x & (c_0 + o_k < C)[None, :]
+                m_w = m_w & (c_0 + o_k < C)[:, None]
+            b_x = tl.load(p_x + o_x, mask=m_x, other=0.0)
+            b_w = tl.load(p_w + o_f, mask=m_w, other=0.0)
             b_y = dot(b_x, b_w, b_y, PRECISION)
 
     if HAS_BIAS:

@@ -24,8 +24,6 @@ def wgrad_kernel(
     h,
     w,
     k,
-    p,
-    q,
     groups,
     stride_dy_n,
     stride_dy_k,
@@ -40,6 +38,8 @@ def wgrad_kernel(
     stride_dw_c,
     stride_dw_r,
     stride_dw_s,
+    P: tl.constexpr,
+    Q: tl.constexpr,
     C: tl.constexpr,
     R: tl.constexpr,
     S: tl.constexpr,
@@ -82,7 +82,7 @@ def wgrad_kernel(
     for k_0 in range(0, pixels_per_split, BLOCK_K):
         o_k = first + k_0 + tl.arange(0, BLOCK_K)
         m_k = o_k < last
-        o_i, o_p, o_q = unravel(o_k, p, q)
+        o_i, o_p, o_q = unravel(o_k, P, Q)
         o_dy = o_i.to(tl.int64) * stride_dy_n + (o_p * stride_dy_p + o_q * stride_dy_q)
         b_dy = tl.load(p_dy[:, None] + o_dy[None, :], mask=m_m[:, None] & m_k[None, :], other=0.0)
         o_h = (o_p * STRIDE_H - PAD_H)[:, None] + o_r[None, :] * DIL_H
