@@ -127,3 +127,12 @@ def cases(name: str, patterns: Iterable[str] = ()) -> list[Case]:
     if not chosen:
         raise UserError(f"no case of set {name!r} fits {' '.join(wanted)}; `python -m bench run --list` shows them")
     return chosen
+
+
+def everything_named(name: str) -> Case:
+    """The case of that name in any set; KeyError if there is none."""
+    for made in (smoke, cpu, everything):
+        for case in made():
+            if case.name == name:
+                return case
+    raise KeyError(f"no case is named {name!r}")
