@@ -94,6 +94,14 @@ def receptive_fields(seen: Trace) -> list[tuple[Field, Field] | None]:
     return fields
 
 
+def reach(field: tuple[Field, Field] | None) -> str:
+    """A receptive field in words: 5 x 5 (pixels in the padding are counted), everything, not known."""
+    if field is None:
+        return "not known"
+    down, across = field
+    return "everything" if down.jump == 0 else f"{down.size} x {across.size}"
+
+
 def seen_pixels(field: Field, cell: int, length: int) -> range:
     """The image's pixels (of `length` along this side) that cell number `cell` depends on, clipped to the image."""
     first = field.start + cell * field.jump

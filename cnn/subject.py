@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from cnn.checkpoint import Checkpoint
 
 
+_OWN_ONLY = "--size and --colour belong to --model FILE.py:CLASS; this package's models read 28x28 gray"
+
+
 @dataclass(frozen=True)
 class Subject:
     """A model in evaluation mode, one image (1, C, H, W) in 0..1, and what is known of both.
@@ -60,7 +63,7 @@ def chosen_subject(args: argparse.Namespace) -> Subject:
     if args.model and ":" in args.model:
         return _own(args)
     if args.size or args.colour:
-        raise UserError("--size and --colour belong to --model FILE.py:CLASS; this package's models read 28x28 gray")
+        raise UserError(_OWN_ONLY)
     if not args.checkpoint:
         raise UserError("name a model: --checkpoint MODEL.pt (`cnn train` writes one) or --model FILE.py:CLASS")
     from cnn.checkpoint import load
@@ -72,6 +75,31 @@ def chosen_subject(args: argparse.Namespace) -> Subject:
         return Subject(model, image, tuple(checkpoint.classes), None, notes + _facts(checkpoint))
     image, label = _from_test_set(args, checkpoint)
     return Subject(model, image, tuple(checkpoint.classes), label, _facts(checkpoint))
+
+
+def photo_subject(image: str | None) -> Subject:
+    """Four edge filters as a network, and a gray photo of any size (None: matplotlib's portrait)."""
+    from cnn.data import load_image
+    from cnn.models import FilterNet
+    from cnn.photo import photo_path
+
+    note = "no model named: four 4 x 4 edge filters"
+    return Subject(FilterNet().eval(), load_image(image or photo_path()), notes=(note,))
+
+
+def bare_model(args: argparse.Namespace) -> tuple[nn.Module, Tensor]:
+    """The model of the options, trained or not (none: LeNet), and an empty image of the size it expects."""
+    import torch
+
+    if args.model and ":" in args.model:
+        return own_model(args.model, args.checkpoint), torch.zeros(1, 3 if args.colour else 1, *sized(args.size))
+    if args.size or args.colour:
+        raise UserError(_OWN_ONLY)
+    from cnn.checkpoint import load
+    from cnn.models import build
+
+    model = load(args.checkpoint, args.model).build() if args.checkpoint else build(args.model or "lenet")
+    return model, torch.zeros(1, 1, 28, 28)
 
 
 def own_model(name: str, state: str | None = None) -> nn.Module:

@@ -4,4 +4,16 @@ A command module has NAME, HELP, add_arguments(parser) and run(args) -> exit cod
 libraries inside run, so that `python -m cnn --help` answers at once.
 """
 
-COMMANDS: tuple[str, ...] = ("train", "evaluate", "predict", "demo", "explain")
+COMMANDS: tuple[str, ...] = (
+    "train",
+    "evaluate",
+    "predict",
+    "demo",
+    "explain",
+    "pixels",
+    "filter",
+    "conv",
+    "pool",
+    "featuremaps",
+    "summary",
+)

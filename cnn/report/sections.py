@@ -7,7 +7,7 @@ from html import escape
 import torch
 from torch import Tensor
 
-from cnn.arithmetic import Field, Row, connections, summary
+from cnn.arithmetic import connections, reach, summary
 from cnn.report.images import colour_png, overlay, png
 from cnn.report.layers import MOST_NUMBERS
 from cnn.saliency import last_convolution
@@ -127,7 +127,7 @@ def cost(seen: Trace) -> str:
     rows = summary(seen)
     body = "".join(
         f"<tr><td>{escape(r.name)}</td><td>{' × '.join(map(str, r.shape))}</td><td>{r.parameters:,}</td>"
-        f"<td>{r.multiply_adds:,}</td><td>{reach(r)}</td></tr>"
+        f"<td>{r.multiply_adds:,}</td><td>{reach(r.field)}</td></tr>"
         for r in rows
     )
     total = f"<td>{sum(r.parameters for r in rows):,}</td><td>{sum(r.multiply_adds for r in rows):,}</td>"
@@ -137,15 +137,6 @@ def cost(seen: Trace) -> str:
         f"<tbody>{body}</tbody><tfoot><tr><td>Sum</td><td></td>{total}<td></td></tr></tfoot></table></div>"
         + sharing(seen)
     )
-
-
-def reach(row: Row) -> str:
-    """The receptive field as rows x columns; what lies in the padding is counted."""
-    if row.field is None:
-        return "not known"
-    down, across = row.field
-    whole = Field(down.size, 0)
-    return "everything" if down == whole else f"{down.size} × {across.size}"
 
 
 def sharing(seen: Trace) -> str:
