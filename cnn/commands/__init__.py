@@ -16,4 +16,5 @@ COMMANDS: tuple[str, ...] = (
     "pool",
     "featuremaps",
     "summary",
+    "compare",
 )

@@ -98,10 +98,15 @@ def _frame(panel: Any, image: Tensor, moves: Sequence[Move], i: int, kernel: Ten
 
 def _weights(axes: Any, move: Move, kernel: Tensor) -> None:
     """The kernel's weights below the values under the window."""
+    from matplotlib.patheffects import withStroke
+
+    halo = [withStroke(linewidth=1.8, foreground="white")]
     for r, row in enumerate(kernel.tolist()):
         for s, weight in enumerate(row):
             place = (move.first[1] + s, move.first[0] + r + 0.3)
-            axes.text(*place, f"×{number(weight)}", ha="center", va="center", fontsize=5.5, color=ORANGE)
+            axes.text(
+                *place, f"×{number(weight)}", ha="center", va="center", fontsize=6, color="#B23A00", path_effects=halo
+            )
 
 
 def _numbers(axes: Any, rows: Sequence[Sequence[float | None]], bound: float, gray: bool) -> None:
