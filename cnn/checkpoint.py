@@ -85,8 +85,10 @@ def load(path: str | Path, model: str | None = None) -> Checkpoint:
         raise
     except pickle.UnpicklingError as error:
         raise UserError(f"{path}: refused, it is not made of plain tensors and numbers only") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: not a checkpoint, or a damaged one ({str(error).splitlines()[0]})") from error
+    except Exception as error:
+        # A damaged file makes the reader fail in any way.
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path}: not a checkpoint, or a damaged one ({reason})") from error
     if not isinstance(raw, dict) or raw.pop("format", None) != FORMAT:
         raise UserError(f"{path}: not a checkpoint that `cnn train` wrote (expected format {FORMAT!r})")
     try:

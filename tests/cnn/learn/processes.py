@@ -1,0 +1,32 @@
+"""Run by the test under torchrun: train, then let every process write the weights it ended with."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from cnn.data import load_digits
+from cnn.distributed import joined
+from cnn.models import build
+from cnn.settings import Recipe
+from cnn.training import Trainer
+
+
+def main(model_name: str, folder: Path) -> None:
+    torch.set_num_threads(1)
+    with joined(torch.device("cpu")) as (world, device):
+        # Each process starts from other weights: the first one's count.
+        torch.manual_seed(world.rank)
+        model = build(model_name, {"dropout": 0.0} if model_name == "mlp" else {})
+        # 75 images in batches of 10: the last batch is 5, which two processes divide as 3 and 2.
+        trainer = Trainer(
+            model, load_digits().limited(75), Recipe(epochs=2, batch_size=10, augment=True), device, world
+        )
+        last = list(trainer.run())[-1]
+        torch.save({**model.state_dict(), "loss": last.loss, "correct": last.test_correct}, folder / f"{world.rank}.pt")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
