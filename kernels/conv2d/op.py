@@ -113,6 +113,8 @@ def _prepare(op: str, input: Tensor, weight: Any, bias: Any, numbers: Any) -> tu
     check_tensors(input, weight, bias, groups, op)
     padding = resolve_padding(padding, weight.shape, stride, dilation, op)
     check_window(input, weight, padding, dilation, op)
+    if input.shape[-3] == 0:  # torch gives no output channels then: nothing to compute
+        return None
     reason = unsupported(op, input)
     if reason is not None:
         decline(reason)
