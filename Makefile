@@ -32,7 +32,9 @@ test: lint
 	cd $(ROOT) && OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist worksteal -q
 
 bench: $(STAMP)
-	cd $(ROOT) && $(PY) -m bench run
+	cd $(ROOT) && $(PY) -m bench run --device cpu --set cpu --fresh
+	cd $(ROOT) && $(PY) -m bench cold --device cpu
+	cd $(ROOT) && $(PY) -m bench report
 
 gpu:
 	cd $(ROOT) && PYTHONPATH=. $$([ -x $(PY) ] && echo $(PY) || echo $(PYTHON)) -m bench gpu

@@ -26,27 +26,28 @@ def key(row: Row) -> tuple[Any, ...]:
     return tuple(row.get(name) for name in KEY)
 
 
-def read(path: Path) -> list[Row]:
-    """The newest row of each key, in the order of the first ones. A last line cut off by a crash is left out.
-
-    UserError for a line in the middle that is not JSON.
-    """
-    found: dict[tuple[Any, ...], Row] = {}
-    lines = path.read_text().splitlines()
-    for number, line in enumerate(lines, 1):
+def lines(path: Path) -> list[Row]:
+    """Every row of a file, oldest first. A last line cut off by a crash is left out; UserError for another bad line."""
+    found: list[Row] = []
+    texts = path.read_text().splitlines()
+    for number, text in enumerate(texts, 1):
         try:
-            row = json.loads(line)
+            found.append(json.loads(text))
         except json.JSONDecodeError as error:
-            if number == len(lines):
-                break
-            raise UserError(f"{path}: line {number} is not JSON ({error.msg}); remove it") from error
-        found[key(row)] = row
-    return list(found.values())
+            if number < len(texts):
+                raise UserError(f"{path}: line {number} is not JSON ({error.msg}); remove it") from error
+    return found
 
 
-def read_all(paths: Iterable[Path]) -> list[Row]:
-    """The rows of several files, newest of each key."""
-    found: dict[tuple[Any, ...], Row] = {}
-    for path in paths:
-        found.update((key(row), row) for row in read(path))
-    return list(found.values())
+def newest(found: Iterable[Row]) -> list[Row]:
+    """The newest row of each key, in the order of the first ones."""
+    by_key: dict[tuple[Any, ...], Row] = {}
+    for row in found:
+        if key(row) not in by_key or str(row["date"]) >= str(by_key[key(row)]["date"]):
+            by_key[key(row)] = row
+    return list(by_key.values())
+
+
+def read(path: Path) -> list[Row]:
+    """The newest row of each key in a file."""
+    return newest(lines(path))

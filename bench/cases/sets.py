@@ -64,7 +64,15 @@ def cpu() -> list[Case]:
         *_at("convnext_t", "features.1.0.block.0", "conv2d", "inference training", [1]),
         *_net("vgg_like", "inference training", [8]),
         *_net("resnet_like", "inference training", [8]),
+        *_at("tiny", "conv", "conv2d", "inference training", [1]),
+        *_at("tiny", "pool", "max_pool2d", "inference training", [1]),
+        *sweep(1),
     ]
+
+
+def sweep(batch: int, precision: str = "fp32") -> list[Case]:
+    """Cost against image size and against channels: 3x3 convolution and ReLU, one thing changed at a time."""
+    return [Case("sweep", "conv2d_relu", "inference", batch, precision, found) for found in networks()["sweep"]]
 
 
 def headline() -> list[Case]:
@@ -91,6 +99,8 @@ def headline() -> list[Case]:
         *_at("kernelbench", "L2-1.conv-relu", "conv2d_relu", "inference", [128]),
         *_net("vgg_like", "inference training", [256], "fp16"),
         *_net("resnet_like", "inference training", [256], "fp16"),
+        *_at("tiny", "conv", "conv2d", "inference training", [1]),
+        *sweep(64, "fp16"),
     ]
 
 

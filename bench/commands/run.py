@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """The rows of the chosen cases; exit code 1 when a result was wrong, 3 when --resume has more to do."""
+    """The rows of the chosen cases; exit code 1 when a result of ours was wrong, 3 when --resume has more to do."""
     from bench.cases.sets import cases
     from bench.facts import device_of
     from bench.session import Session
@@ -65,7 +65,7 @@ def finish(session: Any, chosen: list[Any], args: argparse.Namespace) -> int:
         if session.broken:
             return BROKEN
     before = len(chosen) - len(todo)
-    print(f"{len(todo) - len(left)} cases run, {before} there before, {session.wrong} results wrong: {session.path}")
+    print(f"{len(todo) - len(left)} cases run, {before} there before, {session.wrong} results of ours wrong: {session.path}")
     if left:
         print(f"time is over, {len(left)} cases not run; --resume goes on with {left[0].name}")
     if session.wrong:

@@ -30,7 +30,8 @@ def model(problem: Problem) -> nn.Module:
     source = problem.model
     assert source is not None
     if problem.case.network != "lenet":
-        return kernels.convert(copy.deepcopy(source))
+        converted: nn.Module = kernels.convert(copy.deepcopy(source))
+        return converted
     made = LeNet()
     with torch.no_grad():
         for ours, theirs in zip(made.parameters(), source.parameters(), strict=True):

@@ -1,0 +1,147 @@
+"""Rows made ready for tables and figures: each contender's newest time beside torch's best of the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import rows
+from bench.rows import Row
+from cnn.errors import UserError
+
+OURS, TORCH = "ours", "eager"
+NAMES = {
+    "ours": "this package",
+    "eager": "torch",
+    "compile": "torch.compile",
+    "compile_max": "torch.compile max-autotune",
+    "eager_graph": "torch, CUDA graph",
+    "ours_graph": "this package, CUDA graph",
+    "cudnn_fused": "cuDNN fused",
+    "onnxruntime": "ONNX Runtime",
+    "flaggems": "FlagGems",
+}
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A case with each provider's fastest row, by the metric that the device is judged by."""
+
+    case: str
+    row: Row
+    by_provider: dict[str, Row]
+    faults: tuple[str, ...]
+
+    def ratio(self, provider: str = OURS, base: str = TORCH) -> float | None:
+        """How many times faster `provider` is than `base`; None when one has no time."""
+        ours, theirs = (_against_torch(self.by_provider.get(name)) for name in (provider, base))
+        return None if ours is None or theirs is None else ours / theirs
+
+    @property
+    def spread(self) -> float:
+        """What the spreads of both times leave open of the ratio between this package and torch."""
+        return float(sum(self.by_provider[name]["spread"] for name in (OURS, TORCH) if name in self.by_provider))
+
+    @property
+    def standing(self) -> str:
+        """ "faster", "slower", or "equal" within the spread; "missing" without both times."""
+        ratio = self.ratio()
+        if ratio is None:
+            return "missing"
+        if abs(ratio - 1) <= self.spread:
+            return "equal"
+        return "faster" if ratio > 1 else "slower"
+
+
+@dataclass(frozen=True)
+class Device:
+    """The rows of one folder of results."""
+
+    folder: str
+    rows: list[Row]
+
+    @property
+    def about(self) -> Row:
+        """Any row, for the device's name and kind."""
+        return self.rows[0]
+
+    @property
+    def metric(self) -> str:
+        """What cases are compared by: the device's own time on a card, wall time on a CPU."""
+        return "device" if self.about["kind"] == "cuda" else "wall"
+
+    def of(self, *metrics: str) -> list[Row]:
+        """The rows of these metrics."""
+        return [row for row in self.rows if row["metric"] in metrics]
+
+    def timed(self, metric: str = "") -> list[Timed]:
+        """Every case in the order of the rows."""
+        metric = metric or self.metric
+        found: dict[str, list[Row]] = {}
+        for row in self.of(metric, "wall") if metric != "wall" else self.of("wall"):
+            found.setdefault(row["case"], []).append(row)
+        return [_timed(case, of_case, metric) for case, of_case in found.items()]
+
+
+def _against_torch(row: Row | None) -> float | None:
+    """How many times faster than torch in the same run: runs at different times meet only through this."""
+    return None if row is None or "torch" not in row else float(row["torch"]) / float(row["value"])
+
+
+def with_torch(found: list[Row]) -> list[Row]:
+    """Each time with torch's best of the same case, metric and run beside it."""
+    best: dict[tuple[str, ...], float] = {}
+    for row in found:
+        if row["provider"] == TORCH and "value" in row:
+            run = (row["case"], row["metric"], row["date"])
+            best[run] = min(best.get(run, float("inf")), row["value"])
+    runs = [(row, best.get((row["case"], row["metric"], row["date"]))) for row in found]
+    return [row if torch is None or "value" not in row else {**row, "torch": torch} for row, torch in runs]
+
+
+def _timed(case: str, found: Iterable[Row], metric: str) -> Timed:
+    best: dict[str, Row] = {}
+    faults = []
+    listed = list(found)
+    for row in listed:
+        if row["status"] != "ok":
+            faults.append(f"{row['provider']}/{row['layout']} {row['status']}: {row.get('reason', '')}".strip())
+        elif row["metric"] == metric and "value" in row:
+            known = best.get(row["provider"])
+            if known is None or row["value"] < known["value"]:
+                best[row["provider"]] = row
+    return Timed(case, next(iter(best.values()), listed[0]), best, tuple(faults))
+
+
+def devices(results: Path) -> list[Device]:
+    """Every device that has rows; UserError when there are none. A CPU's times never enter a card's rows."""
+    found = []
+    for folder in sorted(results.glob("*/")):
+        files = sorted(folder.glob("*.jsonl"))
+        everything = [row for file in files for row in rows.lines(file) if "metric" in row]
+        listed = rows.newest(with_torch(everything))
+        if not listed:
+            continue
+        kinds = {(row["kind"], row["device"]) for row in listed}
+        if len(kinds) != 1:
+            raise UserError(f"{folder}: rows of different devices in one folder: {sorted(kinds)}")
+        found.append(Device(folder.name, listed))
+    if not found:
+        raise UserError(f"{results} has no rows; `python -m bench run` measures them")
+    return found
+
+
+def amount(microseconds: float) -> str:
+    """A time for a person: three digits and a unit."""
+    for unit, factor in (("s", 1e6), ("ms", 1e3)):
+        if microseconds >= factor:
+            return f"{microseconds / factor:.3g} {unit}"
+    return f"{microseconds:.3g} µs"
+
+
+def versions(row: Row) -> str:
+    """The versions of a row in a line."""
+    listed: dict[str, Any] = row["versions"]
+    return ", ".join(f"{name} {value}" for name, value in listed.items())

@@ -1,0 +1,139 @@
+"""Markdown tables: every case of a device, and the short one for the README."""
+
+from __future__ import annotations
+
+from collections import Counter
+from fnmatch import fnmatch
+
+from bench.report.data import NAMES, OURS, TORCH, Device, Timed, amount, versions
+
+# The README's rows, chosen before anything was measured; losing cases are added to them.
+CHIEF = (
+    "lenet/inference/n1/*",
+    "lenet/inference/n64/*",
+    "lenet/inference/n1024/*",
+    "lenet/inference/n65536/*",
+    "lenet/training/n1/*",
+    "lenet/training/n64/*",
+    "lenet/training/n1024/*",
+    "lenet/training/n65536/*",
+    "lenet/conv1/conv2d_relu_pool2d/*",
+    "lenet/pool1/*",
+    "resnet50/conv1/*",
+    "resnet50/layer3.1.conv2/conv2d_relu/*",
+    "vgg16/features.2/conv2d_relu_pool2d/*",
+    "mobilenetv2/features.5.conv.1.0/*",
+    "vgg_like/*",
+    "resnet_like/*",
+)
+MOST_LOSSES = 8
+RIVALS = (TORCH, "compile", "compile_max", "eager_graph", "ours_graph", "cudnn_fused", "onnxruntime", "flaggems")
+
+
+def time_of(timed: Timed, provider: str, layout: bool = True) -> str:
+    """A cell: time, spread, memory format; a dash without a time."""
+    row = timed.by_provider.get(provider)
+    if row is None:
+        return "–"
+    where = f" {row['layout'].upper()}" if layout else ""
+    return f"{amount(row['value'])} ±{100 * row['spread']:.0f} %{where}"
+
+
+def ratio_of(timed: Timed, provider: str = OURS, base: str = TORCH) -> str:
+    """A cell: how many times faster."""
+    ratio = timed.ratio(provider, base)
+    return "–" if ratio is None else f"{ratio:.2f}x"
+
+
+def standing(device: Device) -> str:
+    """One sentence on how the cases went."""
+    counts = Counter(timed.standing for timed in device.timed())
+    total = counts["faster"] + counts["equal"] + counts["slower"]
+    missing = f"; {counts['missing']} have no time of both" if counts["missing"] else ""
+    return (
+        f"Of {total} cases this package is faster than torch's better layout in {counts['faster']}, "
+        f"equal within the spread in {counts['equal']}, slower in {counts['slower']}{missing}."
+    )
+
+
+def heading(device: Device) -> str:
+    """The device in words: a CPU is called one."""
+    about = device.about
+    if about["kind"] == "cuda":
+        return f"{about['device']} (GPU, device time)"
+    return f"{about['device']} (CPU, {about['threads']} threads, wall time)"
+
+
+def full(device: Device) -> str:
+    """Every row of a device."""
+    lines = [f"# {heading(device)}", "", standing(device), "", *provenance(device), ""]
+    present = [name for name in RIVALS if any(name in timed.by_provider for timed in device.timed())]
+    lines += _limits(device)
+    columns = ["case", "this package", *(NAMES[name] for name in present), "against torch", "share of limit"]
+    lines += ["", *_table_head(columns)]
+    for timed in device.timed():
+        cells = [time_of(timed, name) for name in (OURS, *present)]
+        ours = timed.by_provider.get(OURS, {})
+        share = f"{100 * ours['share']:.0f} % {ours['bound']}" if "share" in ours else "–"
+        lines.append("| " + " | ".join([timed.case, *cells, ratio_of(timed), share]) + " |")
+    lines += ["", *_others(device), *_faults(device)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def provenance(device: Device) -> list[str]:
+    """Commits, dates, driver and versions of the rows."""
+    commits = ", ".join(dict.fromkeys(str(row["commit"]) for row in device.rows))
+    dates = sorted(str(row["date"])[:10] for row in device.rows)
+    when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
+    return [
+        f"Medians; ± is half the distance from the 10th to the 90th percentile. Measured {when} at {commits}; "
+        f"driver {device.about['driver']}; {versions(device.about)}.",
+        "The limit is the larger of FLOPs over the measured matrix rate and least bytes over the measured copy "
+        "bandwidth; a case that fits in the caches can exceed it.",
+    ]
+
+
+def _table_head(columns: list[str]) -> list[str]:
+    return ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+
+
+def _limits(device: Device) -> list[str]:
+    cells = [f"{row['case'].removeprefix('limit/')} {row['value']:.3g} {row['unit']}" for row in device.of("limit")]
+    return [f"Measured limits: {', '.join(cells)}."] if cells else []
+
+
+def _others(device: Device) -> list[str]:
+    """Cold start, memory and host cost: rows of their own."""
+    found = device.of("cold", "memory", "host")
+    if not found:
+        return []
+    lines = _table_head(["cold start, memory, host cost", "provider", "value", "smallest to largest"])
+    for row in found:
+        if "value" in row:
+            who = f"{NAMES[row['provider']]} {row['layout'].upper()}"
+            value = f"{row['value']:.4g} {row['unit'].replace('us', 'µs')}"
+            note = " (host)" if row["metric"] == "host" else ""
+            lines.append(f"| {row['case']}{note} | {who} | {value} | {row['low']:.4g} to {row['high']:.4g} |")
+    return [*lines, ""]
+
+
+def _faults(device: Device) -> list[str]:
+    faults = [f"- {timed.case}: {fault}" for timed in device.timed() for fault in timed.faults]
+    return ["Not timed:", "", *faults] if faults else []
+
+
+def chief(device: Device) -> str:
+    """The README's table: the cases of CHIEF and the cases lost, worst first."""
+    everything = device.timed()
+    known = [t for t in everything if any(fnmatch(t.case, pattern) for pattern in CHIEF) and t.ratio() is not None]
+    lost = sorted((t for t in everything if t.standing == "slower" and t not in known), key=lambda t: t.ratio() or 0)
+    shown = known + lost[:MOST_LOSSES]
+    rivals = [name for name in ("compile", "onnxruntime", "eager_graph") if any(name in t.by_provider for t in shown)]
+    columns = ["case", "this package", "torch, better layout", "speed-up", *(f"over {NAMES[name]}" for name in rivals)]
+    lines = [f"**{heading(device)}.** {standing(device)}", "", *_table_head(columns)]
+    for timed in shown:
+        cells = [time_of(timed, OURS, False), time_of(timed, TORCH, False), ratio_of(timed)]
+        lines.append("| " + " | ".join([timed.case, *cells, *(ratio_of(timed, OURS, r) for r in rivals)]) + " |")
+    if len(lost) > MOST_LOSSES:
+        lines += ["", f"{len(lost) - MOST_LOSSES} more lost cases are in the full table."]
+    return "\n".join(lines)

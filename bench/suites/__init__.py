@@ -1,0 +1,1 @@
+"""pytest-benchmark suites: `pytest bench` prints grouped tables of wall times."""

@@ -1,0 +1,192 @@
+"""Tables say what the rows say, losing rows among them; the README's block equals the committed rows."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from bench import rows
+from bench.facts import RESULTS, ROOT
+from bench.report import readme
+from bench.report.data import Device, amount, devices, with_torch
+from bench.report.figures import FIGURES, draw
+from bench.report.tables import chief, full
+from cnn.errors import UserError
+
+
+def row(case, provider, value, layout="nchw", **more):
+    network, *_ = case.split("/")
+    known = {"network": network, "op": "network", "work": case.split("/")[-3], "batch": 1, "precision": "fp32"}
+    about = {
+        "device": "A CPU",
+        "kind": "cpu",
+        "threads": 2,
+        "driver": "Linux",
+        "commit": "abc",
+        "versions": {"torch": "2"},
+    }
+    timing = {
+        "metric": "wall",
+        "status": "ok",
+        "value": value,
+        "unit": "us",
+        "low": value,
+        "high": value,
+        "spread": 0.02,
+    }
+    made = {"case": case, "provider": provider, "layout": layout, "path": "", "date": "2026-01-01T00:00:00Z"}
+    return {**known, **about, **timing, **made, **more}
+
+
+def device(*found):
+    return Device("a-cpu", rows.newest(with_torch(list(found))))
+
+
+FAST, SLOW = "lenet/inference/n1/fp32", "alexnet/features.0/conv2d/inference/n1/fp32"
+
+
+def test_the_better_layout_of_each_is_compared():
+    made = device(
+        row(FAST, "ours", 30.0),
+        row(FAST, "ours", 20.0, "nhwc"),
+        row(FAST, "eager", 50.0),
+        row(FAST, "eager", 40.0, "nhwc"),
+    )
+    (timed,) = made.timed()
+    assert timed.ratio() == 2.0 and timed.standing == "faster"
+    assert timed.by_provider["ours"]["layout"] == "nhwc"
+
+
+@pytest.mark.parametrize(
+    ("value", "standing"), [(80.0, "faster"), (97.0, "equal"), (103.0, "equal"), (120.0, "slower")]
+)
+def test_standing_is_judged_beyond_both_spreads(value, standing):
+    assert device(row(FAST, "ours", value), row(FAST, "eager", 100.0)).timed()[0].standing == standing
+
+
+def test_losing_rows_are_in_the_readme_s_table():
+    found = chief(
+        device(row(FAST, "ours", 10.0), row(FAST, "eager", 20.0), row(SLOW, "ours", 30.0), row(SLOW, "eager", 20.0))
+    )
+    assert f"| {FAST} | 10 µs ±2 % | 20 µs ±2 % | 2.00x |" in found
+    assert f"| {SLOW} | 30 µs ±2 % | 20 µs ±2 % | 0.67x |" in found
+    assert "faster than torch's better layout in 1, equal within the spread in 0, slower in 1" in found
+
+
+def test_ratios_of_different_runs_meet_through_torch_of_each_run():
+    """The machine was twice as fast on the second day; that must not look like a faster rival."""
+    later = {"date": "2026-01-02T00:00:00Z"}
+    made = device(
+        row(FAST, "compile", 80.0),
+        row(FAST, "eager", 100.0),
+        row(FAST, "ours", 50.0, **later),
+        row(FAST, "eager", 50.0, **later),
+    )
+    (timed,) = made.timed()
+    assert timed.ratio() == 1.0
+    assert timed.ratio("ours", "compile") == pytest.approx(0.8)
+
+
+def test_wrong_providers_are_printed_and_have_no_time():
+    wrong = row(FAST, "compile", 1.0, status="wrong", reason="weight gradient has relative error 1")
+    del wrong["value"]
+    text = full(device(row(FAST, "ours", 10.0), row(FAST, "eager", 20.0), wrong))
+    assert f"- {FAST}: compile/nchw wrong: weight gradient has relative error 1" in text
+
+
+def test_a_cpu_is_called_a_cpu_and_never_shares_a_folder_with_a_card(tmp_path):
+    assert "(CPU, 2 threads, wall time)" in full(device(row(FAST, "ours", 10.0), row(FAST, "eager", 20.0)))
+    folder = tmp_path / "a-cpu"
+    rows.append(folder / "rows.jsonl", row(FAST, "ours", 10.0))
+    rows.append(folder / "rows.jsonl", row(FAST, "eager", 10.0, kind="cuda", device="A card"))
+    with pytest.raises(UserError, match="different devices"):
+        devices(tmp_path)
+
+
+def test_newer_rows_replace_older_ones_and_a_cut_line_is_left_out(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    rows.append(path, row(FAST, "ours", 10.0))
+    rows.append(path, row(FAST, "ours", 12.0, date="2026-01-02T00:00:00Z"))
+    with path.open("a") as file:
+        file.write('{"case": "cut')
+    assert [r["value"] for r in rows.read(path)] == [12.0]
+    with path.open("a") as file:
+        file.write("\n" + json.dumps(row(FAST, "eager", 1.0)) + "\n")
+    with pytest.raises(UserError, match="line 3 is not JSON"):
+        rows.read(path)
+
+
+def test_amounts_have_three_digits():
+    assert [amount(v) for v in (0.5, 12.345, 1234.5, 5e6)] == ["0.5 µs", "12.3 µs", "1.23 ms", "5 s"]
+
+
+def test_readme_block_is_replaced_and_nothing_else(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text(f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n")
+    made = [device(row(FAST, "ours", 10.0), row(FAST, "eager", 20.0))]
+    assert readme.rewrite(path, made) and not readme.rewrite(path, made)
+    head, middle, foot = readme.between(path.read_text(), path)
+    assert (head, foot) == ("before\n", "\nafter\n") and middle == readme.block(made)
+    path.write_text("no markers")
+    with pytest.raises(UserError, match="expected one line"):
+        readme.rewrite(path, made)
+
+
+def test_the_readme_s_tables_are_the_committed_rows():
+    path = ROOT / "README.md"
+    if not path.exists() or readme.BEGIN not in path.read_text():
+        pytest.skip("README.md has no benchmark block")
+    _, middle, _ = readme.between(path.read_text(), path)
+    assert middle == readme.block(devices(RESULTS)), "run `python -m bench report --readme`"
+
+
+def test_the_committed_tables_are_the_committed_rows():
+    if not RESULTS.exists():
+        pytest.skip("no rows are committed")
+    for made in devices(RESULTS):
+        assert (ROOT / "bench" / "figures" / f"{made.folder}.md").read_text() == full(made), (
+            "run `python -m bench report`"
+        )
+
+
+def test_every_figure_is_drawn_from_rows_of_the_smallest_kind(tmp_path):
+    found = []
+    for work in ("inference", "training"):
+        for batch in (1, 16):
+            case = f"lenet/{work}/n{batch}/fp32"
+            more = {
+                "work": work,
+                "batch": batch,
+                "flops": 1e6,
+                "bytes": 1e5,
+                "limit": 5.0,
+                "share": 0.5,
+                "bound": "compute",
+            }
+            found += [row(case, name, 10.0 * batch, **more) for name in ("ours", "eager", "onnxruntime")]
+    for kind in ("size", "channels"):
+        for n in (8, 16):
+            more = {"network": "sweep", "op": "conv2d_relu", "flops": 1e6 * n, "bytes": 1e5, "limit": 5.0}
+            case = f"sweep/{kind}-{n}/conv2d_relu/inference/n1/fp32"
+            found += [row(case, name, 10.0 * n, **more) for name in ("ours", "eager")]
+    for name, value in (("copy", 100.0), ("matrix product fp32", 1.0)):
+        found.append(
+            row("limit/x/n1/fp32", "machine", value, metric="limit") | {"case": f"limit/{name}", "unit": "GB/s"}
+        )
+    made = draw(device(*found), tmp_path)
+    assert {path.name for path in made} == {f"a-cpu-{name}.png" for name in FIGURES}
+    assert all(path.stat().st_size > 5000 for path in made)
+
+
+def test_the_command_writes_tables_and_says_when_there_are_no_rows(tmp_path):
+    rows.append(tmp_path / "results" / "a-cpu" / "rows.jsonl", row(FAST, "ours", 10.0))
+    rows.append(tmp_path / "results" / "a-cpu" / "rows.jsonl", row(FAST, "eager", 10.0))
+    command = [sys.executable, "-m", "bench", "report", "--out", str(tmp_path / "out"), "--results"]
+    done = subprocess.run([*command, str(tmp_path / "results")], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "a-cpu.md").exists() and (tmp_path / "out" / "a-cpu-speed-up-inference.png").exists()
+    empty = subprocess.run([*command, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert empty.returncode == 2 and "has no rows" in empty.stderr and "Traceback" not in empty.stderr
