@@ -34,7 +34,7 @@ def unravel(o, d1, d2):
 
 @triton.jit
 def coordinates(o, d_c, d_h, d_w, CHANNELS_LAST: tl.constexpr):
-    """Memory-order index of a dense [n, c, h, w] tensor -> (n as int64, c, h, w)."""
+    """Memory-order index of a dense [n, c, h, w] tensor -> (n, c, h, w)."""
     if CHANNELS_LAST:
         o_pixel = o // d_c
         o_c = o % d_c
@@ -43,7 +43,7 @@ def coordinates(o, d_c, d_h, d_w, CHANNELS_LAST: tl.constexpr):
         o_plane, o_h, o_w = unravel(o, d_h, d_w)
         o_i = o_plane // d_c
         o_c = o_plane % d_c
-    return o_i.to(tl.int64), o_c, o_h, o_w
+    return o_i, o_c, o_h, o_w
 
 
 @triton.jit
@@ -60,7 +60,7 @@ def taps_inside(o_h, o_w, m, h, w, R: tl.constexpr, S: tl.constexpr, DIL_H: tl.c
 
 @triton.jit
 def tap_inside(b_taps, o_h, o_w, m, h, w, tap, r, s, TAPS: tl.constexpr, DIL_H: tl.constexpr, DIL_W: tl.constexpr):
-    """Whether tap (r, s), number `tap`, of each pixel's window lies inside the image: one bit test for small windows."""
+    """Whether tap (r, s), number `tap`, of each pixel's window is inside the image: one bit test for small windows."""
     if TAPS <= 32:
         return ((b_taps >> tap) & 1) != 0
     m_row = (o_h + r * DIL_H >= 0) & (o_h + r * DIL_H < h)

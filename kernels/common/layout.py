@@ -43,5 +43,5 @@ def empty(like: Tensor, shape: Sequence[int], channels_last: bool, dtype: torch.
 
 
 def span(t: Tensor) -> int:
-    """The largest element offset inside one image of a 4-D tensor."""
-    return sum((size - 1) * stride for size, stride in zip(t.shape[1:], t.stride()[1:], strict=True) if size > 0)
+    """The number of elements between the first and the last of a tensor, both counted, whatever its strides."""
+    return 1 + sum((size - 1) * stride for size, stride in zip(t.shape, t.stride(), strict=True)) if t.numel() else 0

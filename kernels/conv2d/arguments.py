@@ -63,7 +63,7 @@ def accumulator(t: Tensor) -> Any:
 
 
 def index(*tensors: Tensor, numel: int = 0) -> Any:
-    """int64 where an offset inside one image, or a count of elements, does not fit in 31 bits."""
+    """int32 for offsets, or int64 where a tensor or a count of elements does not fit in 31 bits."""
     largest = max([numel, *(max(span(t), t.numel()) for t in tensors)])
     return tl.int64 if largest > LIMIT else tl.int32
 

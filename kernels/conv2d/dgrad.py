@@ -92,8 +92,8 @@ def dgrad_kernel(
     BACK_H: tl.constexpr = STEP_H * DIL_H // STRIDE_H
     BACK_W: tl.constexpr = STEP_W * DIL_W // STRIDE_W
     b_taps = taps_inside(o_p0, o_q0, m_m, p, q, MOST_R, MOST_S, -BACK_H, -BACK_W)
-    p_dy = dy_ptr + i_g * K * stride_dy_k + o_i.to(tl.int64) * stride_dy_n
-    p_dy += (zero + o_p0) * stride_dy_p + (zero + o_q0) * stride_dy_q
+    p_dy = dy_ptr + i_g * K * stride_dy_k
+    p_dy += o_i * stride_dy_n + (zero + o_p0) * stride_dy_p + (zero + o_q0) * stride_dy_q
     p_dy = p_dy[:, None] + o_k[None, :] * stride_dy_k
     p_w = w_ptr + i_g * K * stride_w_k + (zero + o_n) * stride_w_c
     p_w += (zero + first_r) * stride_w_r + (zero + first_s) * stride_w_s
@@ -117,6 +117,7 @@ def dgrad_kernel(
         b_w = tl.load(p_w + o_f, mask=m_w, other=0.0)
         b_dx = dot(b_dy, b_w, b_dx, PRECISION)
 
-    p_dx = dx_ptr + o_i.to(tl.int64) * stride_dx_n + ((zero + o_h) * stride_dx_h + (zero + o_w) * stride_dx_w)
-    o_dx = (i_g * c + o_n) * stride_dx_c
-    tl.store(p_dx[:, None] + o_dx[None, :], b_dx.to(dx_ptr.dtype.element_ty), mask=m_m[:, None] & m_n[None, :])
+    o_dx = (o_i * stride_dx_n + (zero + o_h) * stride_dx_h + (zero + o_w) * stride_dx_w)[:, None]
+    o_dx += ((zero + o_n) * stride_dx_c)[None, :]
+    b_dx = b_dx.to(dx_ptr.dtype.element_ty)
+    tl.store(dx_ptr + i_g * c * stride_dx_c + o_dx, b_dx, mask=m_m[:, None] & m_n[None, :])

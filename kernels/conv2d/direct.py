@@ -197,8 +197,8 @@ def direct_wgrad_kernel(
         o_h = o_p * STRIDE_H - PAD_H + i_r * DIL_H
         o_w = o_q * STRIDE_W - PAD_W + i_s * DIL_W
         m_x = m_m & (o_h >= 0) & (o_h < h) & (o_w >= 0) & (o_w < w)
-        o_dy = o_i.to(tl.int64) * stride_dy_n + (o_p * stride_dy_p + o_q * stride_dy_q)
-        o_x = o_i.to(tl.int64) * stride_x_n + (o_h * stride_x_h + o_w * stride_x_w)
+        o_dy = o_i * stride_dy_n + (o_p * stride_dy_p + o_q * stride_dy_q)
+        o_x = o_i * stride_x_n + (o_h * stride_x_h + o_w * stride_x_w)
         o_dy = o_dy[:, None] + ((zero + o_n) * stride_dy_k)[None, :]
         b_dy = tl.load(dy_ptr + o_dy, mask=m_m[:, None] & m_n[None, :], other=0.0).to(ACC)
         b_x = tl.load(x_ptr + (o_x[:, None] + o_c[None, :]), mask=m_x[:, None] & m_n[None, :], other=0.0).to(ACC)

@@ -58,7 +58,6 @@ def dz_kernel(
     for m_0 in range(0, pixels_per_split, BLOCK_M):
         o_m = first + m_0 + tl.arange(0, BLOCK_M)
         o_i, o_p, o_q = unravel(o_m, p, q)
-        o_i = o_i.to(tl.int64)
         m = (o_m < last)[:, None] & m_n[None, :]
         if MODE == "max" or MODE == "average":
             o_u = o_p // 2

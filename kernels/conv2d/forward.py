@@ -14,6 +14,7 @@ from kernels.conv2d.direct import direct_fprop_kernel
 from kernels.conv2d.fprop import fprop_kernel
 from kernels.conv2d.fprop_pool import fprop_pool_kernel
 from kernels.conv2d.geometry import Conv2dGeometry
+from kernels.conv2d.pack import channels_innermost, channels_outermost
 from kernels.conv2d.plan import plan
 
 
@@ -52,6 +53,10 @@ def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bo
             BLOCK=DIRECT_BLOCK,
         )
         return y
+    if not chosen.flat:
+        head["x_ptr"] = x = channels_innermost(x)
+        head["w_ptr"] = w = channels_innermost(w)
+        head["y_ptr"] = y = y if channels_last else empty(y, y.shape, True)
     pixels = g.n * g.p * g.q
     launch_gemm(
         fprop_kernel,
@@ -73,7 +78,7 @@ def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bo
         FLAT=chosen.flat,
         **numerics(x, y),
     )
-    return y
+    return y if chosen.flat or channels_last else channels_outermost(y)
 
 
 def fprop_pool(
@@ -88,6 +93,10 @@ def fprop_pool(
         return y, code
     chosen = plan("fprop_pool", g, x.element_size())
     assert chosen.tile is not None, "the op composes convolution and pool where the convolution is direct"
+    if not chosen.flat:
+        x, w = channels_innermost(x), channels_innermost(w)
+        if not channels_last:
+            y, code = empty(y, y.shape, True), empty(code, code.shape, True)
     pixels = g.n * shape[2] * shape[3]
     launch_gemm(
         fprop_pool_kernel,
@@ -115,4 +124,6 @@ def fprop_pool(
         FLAT=chosen.flat,
         **numerics(x, y),
     )
+    if not (chosen.flat or channels_last):
+        y, code = channels_outermost(y), channels_outermost(code) if want_code else code
     return y, code

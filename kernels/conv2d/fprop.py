@@ -64,6 +64,7 @@ def fprop_kernel(
     i_m = tl.program_id(0) // num_n % num_m
     i_g = (tl.program_id(0) // num_n // num_m).to(tl.int64)
 
+    zero = tl.full((), 0, INDEX)  # makes an offset as wide as INDEX
     o_m = i_m.to(INDEX) * BLOCK_M + tl.arange(0, BLOCK_M)
     o_n = i_n * BLOCK_N + tl.arange(0, BLOCK_N)
     o_k = tl.arange(0, BLOCK_K)
@@ -72,10 +73,9 @@ def fprop_kernel(
     o_i, o_p, o_q = unravel(o_m, p, q)
     o_h = o_p * STRIDE_H - PAD_H
     o_w = o_q * STRIDE_W - PAD_W
-    p_x = x_ptr + i_g * C * stride_x_c + o_i.to(tl.int64) * stride_x_n + (o_h * stride_x_h + o_w * stride_x_w)
-    p_w = w_ptr + (i_g * k + o_n).to(INDEX) * stride_w_k  # [BLOCK_N]
+    p_x = x_ptr + i_g * C * stride_x_c + o_i * stride_x_n + (o_h * stride_x_h + o_w * stride_x_w)
+    p_w = w_ptr + i_g * k * stride_w_k + (zero + o_n) * stride_w_k  # [BLOCK_N]
 
-    zero = tl.full((), 0, INDEX)  # makes an offset as wide as INDEX
     b_y = tl.zeros((BLOCK_M, BLOCK_N), ACC)
     if FLAT:
         for k_0 in range(0, R * S * C, BLOCK_K):
@@ -117,6 +117,6 @@ def fprop_kernel(
         b_y += tl.load(bias_ptr + i_g * k + o_n, mask=m_n, other=0.0).to(ACC)[None, :]
     if RELU:
         b_y = relu(b_y)
-    p_y = y_ptr + o_i.to(tl.int64) * stride_y_n + (o_p * stride_y_p + o_q * stride_y_q)
-    o_y = (i_g * k + o_n).to(INDEX) * stride_y_k
-    tl.store(p_y[:, None] + o_y[None, :], b_y.to(y_ptr.dtype.element_ty), mask=m_m[:, None] & m_n[None, :])
+    o_y = (o_i * stride_y_n + o_p * stride_y_p + o_q * stride_y_q)[:, None] + ((zero + o_n) * stride_y_k)[None, :]
+    b_y = b_y.to(y_ptr.dtype.element_ty)
+    tl.store(y_ptr + i_g * k * stride_y_k + o_y, b_y, mask=m_m[:, None] & m_n[None, :])

@@ -14,7 +14,7 @@ Average: bit j is set where position j passed the ReLU.
 import triton
 import triton.language as tl
 
-from kernels.common.jit import dot, relu, unravel
+from kernels.common.jit import dot, relu, tap_inside, taps_inside, unravel
 
 
 @triton.jit
@@ -89,46 +89,72 @@ def fprop_pool_kernel(
     o_i, o_p, o_q = unravel(o_m, p, q)
     o_h = o_p * (2 * STRIDE_H) - PAD_H
     o_w = o_q * (2 * STRIDE_W) - PAD_W
-    p_x = x_ptr + i_g * C * stride_x_c + o_i.to(tl.int64) * stride_x_n + (o_h * stride_x_h + o_w * stride_x_w)
-    p_w = w_ptr + (i_g * k + o_n).to(INDEX) * stride_w_k  # [BLOCK_N]
+    p_x = x_ptr + i_g * C * stride_x_c + o_i * stride_x_n + (o_h * stride_x_h + o_w * stride_x_w)
+    p_w = w_ptr + i_g * k * stride_w_k + (zero + o_n) * stride_w_k  # [BLOCK_N]
 
-    CHANNELS: tl.constexpr = R * S * C if FLAT else (C + BLOCK_K - 1) // BLOCK_K * BLOCK_K
-    STEPS: tl.constexpr = (R * S * C + BLOCK_K - 1) // BLOCK_K if FLAT else R * S * CHANNELS // BLOCK_K
     b_0 = tl.zeros((BLOCK_M, BLOCK_N), ACC)
     b_1 = tl.zeros((BLOCK_M, BLOCK_N), ACC)
     b_2 = tl.zeros((BLOCK_M, BLOCK_N), ACC)
     b_3 = tl.zeros((BLOCK_M, BLOCK_N), ACC)
-    for step in range(STEPS):
-        if FLAT:
-            o_c = (step * BLOCK_K + o_k) % C
-            o_tap = (step * BLOCK_K + o_k) // C
-        else:
-            o_c = step % (CHANNELS // BLOCK_K) * BLOCK_K + o_k
-            o_tap = o_k * 0 + step // (CHANNELS // BLOCK_K)
-        o_r = o_tap // S
-        o_s = o_tap % S
-        m_k = (o_tap < R * S) & (o_c < C)
-        o_f = o_r * stride_w_r + o_s * stride_w_s + o_c * stride_w_c
-        b_w = tl.load(p_w[None, :] + o_f[:, None], mask=m_n[None, :] & m_k[:, None], other=0.0)
-        o_x = (zero + o_r * DIL_H) * stride_x_h + (zero + o_s * DIL_W) * stride_x_w + (zero + o_c) * stride_x_c
-        p_tap = p_x[:, None] + o_x[None, :]
-        o_row = o_h[:, None] + (o_r * DIL_H)[None, :]
-        o_col = o_w[:, None] + (o_s * DIL_W)[None, :]
-        m_mk = m_m[:, None] & m_k[None, :]
-        m_top = m_mk & (o_row >= 0) & (o_row < h)
-        m_bottom = m_mk & (o_row + STRIDE_H >= 0) & (o_row + STRIDE_H < h)
-        m_left = (o_col >= 0) & (o_col < w)
-        m_right = (o_col + STRIDE_W >= 0) & (o_col + STRIDE_W < w)
-        o_down = (zero + STRIDE_H) * stride_x_h
-        o_right = (zero + STRIDE_W) * stride_x_w
-        b_x = tl.load(p_tap, mask=m_top & m_left, other=0.0)
-        b_0 = dot(b_x, b_w, b_0, PRECISION)
-        b_x = tl.load(p_tap + o_right, mask=m_top & m_right, other=0.0)
-        b_1 = dot(b_x, b_w, b_1, PRECISION)
-        b_x = tl.load(p_tap + o_down, mask=m_bottom & m_left, other=0.0)
-        b_2 = dot(b_x, b_w, b_2, PRECISION)
-        b_x = tl.load(p_tap + (o_down + o_right), mask=m_bottom & m_right, other=0.0)
-        b_3 = dot(b_x, b_w, b_3, PRECISION)
+    o_right = (zero + STRIDE_W) * stride_x_w
+    o_down = (zero + STRIDE_H) * stride_x_h
+    if FLAT:
+        for k_0 in range(0, R * S * C, BLOCK_K):
+            o_c = (k_0 + o_k) % C
+            o_tap = (k_0 + o_k) // C
+            o_r = o_tap // S
+            o_s = o_tap % S
+            m_k = o_tap < R * S
+            o_f = o_r * stride_w_r + o_s * stride_w_s + o_c * stride_w_c
+            b_w = tl.load(p_w[None, :] + o_f[:, None], mask=m_n[None, :] & m_k[:, None], other=0.0)
+            o_x = (zero + o_r * DIL_H) * stride_x_h + (zero + o_s * DIL_W) * stride_x_w + (zero + o_c) * stride_x_c
+            p_tap = p_x[:, None] + o_x[None, :]
+            o_row = o_h[:, None] + (o_r * DIL_H)[None, :]
+            o_col = o_w[:, None] + (o_s * DIL_W)[None, :]
+            m_mk = m_m[:, None] & m_k[None, :]
+            m_top = m_mk & (o_row >= 0) & (o_row < h)
+            m_bottom = m_mk & (o_row + STRIDE_H >= 0) & (o_row + STRIDE_H < h)
+            m_left = (o_col >= 0) & (o_col < w)
+            m_right = (o_col + STRIDE_W >= 0) & (o_col + STRIDE_W < w)
+            b_x = tl.load(p_tap, mask=m_top & m_left, other=0.0)
+            b_0 = dot(b_x, b_w, b_0, PRECISION)
+            b_x = tl.load(p_tap + o_right, mask=m_top & m_right, other=0.0)
+            b_1 = dot(b_x, b_w, b_1, PRECISION)
+            b_x = tl.load(p_tap + o_down, mask=m_bottom & m_left, other=0.0)
+            b_2 = dot(b_x, b_w, b_2, PRECISION)
+            b_x = tl.load(p_tap + (o_down + o_right), mask=m_bottom & m_right, other=0.0)
+            b_3 = dot(b_x, b_w, b_3, PRECISION)
+    else:
+        NUM_C: tl.constexpr = (C + BLOCK_K - 1) // BLOCK_K
+        b_taps_0 = taps_inside(o_h, o_w, m_m, h, w, R, S, DIL_H, DIL_W)
+        b_taps_1 = taps_inside(o_h, o_w + STRIDE_W, m_m, h, w, R, S, DIL_H, DIL_W)
+        b_taps_2 = taps_inside(o_h + STRIDE_H, o_w, m_m, h, w, R, S, DIL_H, DIL_W)
+        b_taps_3 = taps_inside(o_h + STRIDE_H, o_w + STRIDE_W, m_m, h, w, R, S, DIL_H, DIL_W)
+        p_x = p_x[:, None] + o_k[None, :] * stride_x_c
+        p_w = p_w[None, :] + o_k[:, None] * stride_w_c
+        for step in range(0, R * S * NUM_C):
+            tap = step // NUM_C
+            r = tap // S
+            c_0 = (step - tap * NUM_C) * BLOCK_K
+            s = tap - r * S
+            o_x = (zero + r * DIL_H) * stride_x_h + (zero + s * DIL_W) * stride_x_w + (zero + c_0) * stride_x_c
+            m_w = m_n[None, :]
+            m_c = (c_0 + o_k < C)[None, :]
+            if C % BLOCK_K != 0:
+                m_w = m_w & (c_0 + o_k < C)[:, None]
+            b_w = tl.load(p_w + (r * stride_w_r + s * stride_w_s + c_0 * stride_w_c), mask=m_w, other=0.0)
+            m = tap_inside(b_taps_0, o_h, o_w, m_m, h, w, tap, r, s, R * S, DIL_H, DIL_W)[:, None]
+            b_x = tl.load(p_x + o_x, mask=m & m_c if C % BLOCK_K != 0 else m, other=0.0)
+            b_0 = dot(b_x, b_w, b_0, PRECISION)
+            m = tap_inside(b_taps_1, o_h, o_w + STRIDE_W, m_m, h, w, tap, r, s, R * S, DIL_H, DIL_W)[:, None]
+            b_x = tl.load(p_x + (o_x + o_right), mask=m & m_c if C % BLOCK_K != 0 else m, other=0.0)
+            b_1 = dot(b_x, b_w, b_1, PRECISION)
+            m = tap_inside(b_taps_2, o_h + STRIDE_H, o_w, m_m, h, w, tap, r, s, R * S, DIL_H, DIL_W)[:, None]
+            b_x = tl.load(p_x + (o_x + o_down), mask=m & m_c if C % BLOCK_K != 0 else m, other=0.0)
+            b_2 = dot(b_x, b_w, b_2, PRECISION)
+            m = tap_inside(b_taps_3, o_h + STRIDE_H, o_w + STRIDE_W, m_m, h, w, tap, r, s, R * S, DIL_H, DIL_W)[:, None]
+            b_x = tl.load(p_x + (o_x + o_down + o_right), mask=m & m_c if C % BLOCK_K != 0 else m, other=0.0)
+            b_3 = dot(b_x, b_w, b_3, PRECISION)
 
     b_bias = tl.zeros((1, BLOCK_N), ACC)
     if HAS_BIAS:
@@ -154,8 +180,9 @@ def fprop_pool_kernel(
         b_y = tl.where(_taken(b_3, b_y), b_3, b_y)
         b_code = tl.where(b_y <= 0, 4, b_code)
 
-    o_y = (o_i.to(tl.int64) * stride_y_n + (o_p * stride_y_p + o_q * stride_y_q))[:, None]
-    o_y += ((i_g * k + o_n).to(INDEX) * stride_y_k)[None, :]
+    o_y = (o_i * stride_y_n + o_p * stride_y_p + o_q * stride_y_q)[:, None] + ((zero + o_n) * stride_y_k)[None, :]
+    y_ptr += i_g * k * stride_y_k
+    code_ptr += i_g * k * stride_y_k
     m_y = m_m[:, None] & m_n[None, :]
     tl.store(y_ptr + o_y, b_y.to(y_ptr.dtype.element_ty), mask=m_y)
     if HAS_CODE:

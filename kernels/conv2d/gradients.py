@@ -27,7 +27,8 @@ from kernels.conv2d.dgrad import dgrad_kernel
 from kernels.conv2d.direct import direct_dgrad_kernel, direct_wgrad_kernel
 from kernels.conv2d.dz import dz_kernel
 from kernels.conv2d.geometry import Conv2dGeometry
-from kernels.conv2d.plan import PROGRAMS, plan
+from kernels.conv2d.pack import channels_innermost, channels_outermost
+from kernels.conv2d.plan import FLAT_CHANNELS, PROGRAMS, plan
 from kernels.conv2d.wgrad import wgrad_kernel
 
 
@@ -60,6 +61,11 @@ def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
             BLOCK=DIRECT_BLOCK,
         )
         return dx
+    packed = min(g.c_group, g.k_group) >= FLAT_CHANNELS
+    if packed:
+        head["dy_ptr"] = dy = channels_innermost(dy)
+        head["w_ptr"] = w = _packed_for_dgrad(w)
+        head["dx_ptr"] = dx = dx if channels_last else empty(dx, dx.shape, True)
     phase_pixels = g.n * math.ceil(g.h / g.stride[0]) * math.ceil(g.w / g.stride[1])
     phases = g.stride[0] * g.stride[1]
     launch_gemm(
@@ -82,7 +88,14 @@ def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
         STEP_W=g.stride[1] // math.gcd(g.stride[1], g.dilation[1]),
         **numerics(dy, dx),
     )
-    return dx
+    return dx if channels_last or not packed else channels_outermost(dx)
+
+
+def _packed_for_dgrad(w: Tensor) -> Tensor:
+    """`w` with the axis innermost that its tiles want: c, or k for float32, whose tensor cores take no other order."""
+    if w.dtype != torch.float32:
+        return channels_innermost(w)
+    return channels_innermost(w.transpose(0, 1)).transpose(0, 1)
 
 
 def wgrad(dy: Tensor, x: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tensor:
@@ -92,6 +105,8 @@ def wgrad(dy: Tensor, x: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
     if dw.numel() == 0 or pixels == 0:
         return dw.zero_()
     chosen = plan("wgrad", g, dy.element_size())
+    if chosen.tile is not None and min(g.c_group, g.k_group) >= FLAT_CHANNELS:
+        dy, x = channels_innermost(dy), channels_innermost(x)
     partial = _partial(dw, chosen.splits)
     common: dict[str, Any] = {"dy_ptr": dy, "x_ptr": x, "dw_ptr": partial, "pixels": pixels}
     all_strides = {

@@ -83,12 +83,12 @@ def wgrad_kernel(
         o_k = first + k_0 + tl.arange(0, BLOCK_K)
         m_k = o_k < last
         o_i, o_p, o_q = unravel(o_k, P, Q)
-        o_dy = o_i.to(tl.int64) * stride_dy_n + (o_p * stride_dy_p + o_q * stride_dy_q)
+        o_dy = o_i * stride_dy_n + (o_p * stride_dy_p + o_q * stride_dy_q)
         b_dy = tl.load(p_dy[:, None] + o_dy[None, :], mask=m_m[:, None] & m_k[None, :], other=0.0)
         o_h = (o_p * STRIDE_H - PAD_H)[:, None] + o_r[None, :] * DIL_H
         o_w = (o_q * STRIDE_W - PAD_W)[:, None] + o_s[None, :] * DIL_W
         m_x = m_k[:, None] & m_n[None, :] & (o_h >= 0) & (o_h < h) & (o_w >= 0) & (o_w < w)
-        o_x = (o_i.to(tl.int64) * stride_x_n)[:, None] + ((zero + o_h) * stride_x_h + (zero + o_w) * stride_x_w)
+        o_x = (o_i * stride_x_n)[:, None] + ((zero + o_h) * stride_x_h + (zero + o_w) * stride_x_w)
         b_x = tl.load(p_x[None, :] + o_x, mask=m_x, other=0.0)
         b_dw = dot(b_dy, b_x, b_dw, PRECISION)
 
