@@ -36,10 +36,9 @@ def memory_format(channels_last: bool) -> torch.memory_format:
 
 
 def empty(like: Tensor, shape: Sequence[int], channels_last: bool, dtype: torch.dtype | None = None) -> Tensor:
-    """A fresh tensor on the device of `like`, in its dtype unless another is given."""
-    return torch.empty(
-        tuple(shape), dtype=dtype or like.dtype, device=like.device, memory_format=memory_format(channels_last)
-    )
+    """A fresh tensor on the device of `like`, in its dtype unless another is given; contiguous for an empty batch."""
+    form = memory_format(channels_last and shape[0] != 0)
+    return torch.empty(tuple(shape), dtype=dtype or like.dtype, device=like.device, memory_format=form)
 
 
 def span(t: Tensor) -> int:

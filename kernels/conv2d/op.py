@@ -156,7 +156,7 @@ def _triton_pool(
         y: Tensor = autograd_pool.conv_relu_pool(x, weight, bias, *numbers, pool == "avg", want_code)[0]
     else:
         y = _pool(autograd.conv(x, weight, bias, *numbers, True), pool, w)
-    return y if input.dim() == 4 else y.squeeze(0)
+    return y if input.dim() == 4 else y.squeeze(0).contiguous()
 
 
 def _is_fused(g: Conv2dGeometry, w: Pool2dGeometry, x: Tensor) -> bool:
