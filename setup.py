@@ -1,12 +1,66 @@
 """Package definition. The distribution is named triton-cnn; it installs the packages kernels, cnn and bench."""
 
-from setuptools import setup
+from __future__ import annotations
+
+import glob
+import os
+import platform
+import sys
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 CNN = ["scikit-learn>=1.3", "matplotlib>=3.7", "pillow>=10.1", "scipy>=1.10", "tqdm>=4.60"]
 BENCH = ["pytest>=8", "pytest-benchmark>=4", "matplotlib>=3.7"]
-TEST = [*CNN, *BENCH, "pytest-xdist>=3.5", "hypothesis>=6.90", "expecttest>=0.2", "mypy>=1.8", "ruff>=0.4"]
+# The Chromium that it drives is the system's (apt-get install chromium); no browser is downloaded.
+BROWSER = ["playwright>=1.44"]
+TEST = [*CNN, *BENCH, *BROWSER, "pytest-xdist>=3.5", "hypothesis>=6.90", "expecttest>=0.2", "mypy>=1.8", "ruff>=0.4"]
+
+CSRC = "kernels/cpu/csrc"
+COMPILE = ["-std=c++17", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fvisibility=hidden", "-g0", "-w"]
+AVX2 = ["-mavx2", "-mfma"]
+AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
+VARIANTS = {"baseline": (16, [])}
+if platform.machine().lower() in ("x86_64", "amd64"):
+    VARIANTS.update(avx2=(32, AVX2), avx512=(64, AVX512))
+
+
+class BuildKernels(build_ext):
+    """The CPU kernels as a plain shared library: each file once per instruction set, threads.cpp once for all."""
+
+    def get_ext_filename(self, fullname: str) -> str:
+        """No Python ABI in the name: the library calls nothing of Python's."""
+        return os.path.join(*fullname.split(".")) + (".dll" if sys.platform == "win32" else ".so")
+
+    def get_export_symbols(self, ext: Extension) -> list[str]:
+        """What is exported is marked in the source."""
+        return []
+
+    def build_extension(self, ext: Extension) -> None:
+        """Compile for every instruction set of this machine's family, link once."""
+        shared = [source for source in ext.sources if source.endswith("threads.cpp")]
+        objects = self._compile(shared, "shared", [])
+        for isa, (width, flags) in VARIANTS.items():
+            defines = [f"-DISA={isa}", f"-DVECTOR_BYTES={width}", *flags]
+            objects += self._compile([s for s in ext.sources if s not in shared], isa, defines)
+        self.compiler.link_shared_object(objects, self.get_ext_fullpath(ext.name), target_lang="c++")
+
+    def _compile(self, sources: list[str], name: str, flags: list[str]) -> list[str]:
+        return self.compiler.compile(sources, os.path.join(self.build_temp, name), extra_postargs=[*COMPILE, *flags])
+
 
 setup(
+    # Optional: without a compiler the package installs all the same and runs on torch's operators.
+    ext_modules=[
+        Extension(
+            "kernels.cpu._native",
+            sorted(glob.glob(f"{CSRC}/*.cpp")),
+            depends=sorted(glob.glob(f"{CSRC}/*.h")),
+            language="c++",
+            optional=True,
+        )
+    ],
+    cmdclass={"build_ext": BuildKernels},
     packages=[
         "kernels",
         "kernels.common",
@@ -17,9 +71,11 @@ setup(
         "cnn",
         "cnn.commands",
         "cnn.data",
+        "cnn.pictures",
+        "cnn.report",
         "bench",
     ],
-    package_data={"kernels": ["py.typed"], "kernels.tuned": ["*.json"]},
+    package_data={"kernels": ["py.typed"], "kernels.tuned": ["*.json"], "cnn.report": ["assets/*"]},
     entry_points={"console_scripts": ["cnn = cnn.__main__:main"]},
-    extras_require={"cnn": CNN, "bench": BENCH, "test": TEST},
+    extras_require={"cnn": CNN, "bench": BENCH, "browser": BROWSER, "test": TEST},
 )

@@ -1,0 +1,123 @@
+"""Convolution, ReLU and pooling on CPU tensors.
+
+The compiled direct kernels for few input channels and for depthwise filters; torch's convolution for the rest (from 32
+channels on oneDNN is at the processor's peak), ReLU in place on its fresh output, ReLU and pool in one pass over it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kernels import aten
+from kernels.common.arguments import IntOrPair, Padding
+from kernels.cpu import native, pool
+from kernels.cpu.conv_autograd import Convolution, run
+from kernels.cpu.conv_plan import Plan, plan_of
+from kernels.cpu.guard import TYPES, eager, plain
+from kernels.cpu.pool_plan import UnusualError, sizes
+
+
+def find_plan(
+    x: Tensor, w: Tensor, b: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: Any, relu: bool,
+    window: tuple[Any, ...] = (None, None, None, 0, False),
+) -> Plan | None:  # fmt: skip
+    """The plan of a call on plain tensors, None where torch's operators are to run. `window`: name, size, stride,
+    padding and ceil_mode of the pool."""
+    if native.KERNELS is None or type(x) not in TYPES or not (eager() and plain(x) and plain(w)):
+        return None
+    dtype = x.dtype
+    if w.dtype is not dtype or type(groups) is not int:
+        return None
+    if b is not None and not (plain(b) and b.dtype is dtype and b.shape == w.shape[:1] and b.is_contiguous()):
+        return None
+    try:
+        return plan_of(
+            x.shape, x.stride(), w.shape, w.stride(), dtype is torch.bfloat16, torch.get_num_threads(),
+            needs_gradient(x, w, b), sizes(stride), padding if type(padding) is str else sizes(padding),
+            sizes(dilation), groups, relu, window[0], *map(sizes, window[1:4]), window[4],
+        )  # fmt: skip
+    except UnusualError:
+        return None
+
+
+def needs_gradient(x: Tensor, w: Tensor, b: Tensor | None) -> bool:
+    """Whether autograd is to record the call."""
+    return torch.is_grad_enabled() and (x.requires_grad or w.requires_grad or (b is not None and b.requires_grad))
+
+
+def execute(plan: Plan, x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+    """The planned output, recorded by autograd where it is to be."""
+    assert native.KERNELS is not None
+    if needs_gradient(x, w, b):
+        return Convolution.apply(x, w, b, plan, native.KERNELS)  # type: ignore[no-any-return, no-untyped-call]
+    return run(native.KERNELS, plan, x, w, b, False)[0]
+
+
+def conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: IntOrPair = 1,
+    padding: Padding = 0,
+    dilation: IntOrPair = 1,
+    groups: int = 1,
+) -> Tensor:
+    """torch.nn.functional.conv2d on CPU tensors."""
+    plan = find_plan(input, weight, bias, stride, padding, dilation, groups, False)
+    if plan is not None:
+        return execute(plan, input, weight, bias)
+    return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
+
+
+def conv2d_relu(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: IntOrPair = 1,
+    padding: Padding = 0,
+    dilation: IntOrPair = 1,
+    groups: int = 1,
+) -> Tensor:
+    """relu(conv2d(...)) on CPU tensors."""
+    plan = find_plan(input, weight, bias, stride, padding, dilation, groups, True)
+    if plan is not None:
+        return execute(plan, input, weight, bias)
+    if type(input) in TYPES and eager():
+        return F.conv2d(input, weight, bias, stride, padding, dilation, groups).relu_()
+    return aten.conv2d_relu(input, weight, bias, stride, padding, dilation, groups)
+
+
+def conv2d_relu_pool2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: IntOrPair = 1,
+    padding: Padding = 0,
+    dilation: IntOrPair = 1,
+    groups: int = 1,
+    *,
+    pool: str = "max",
+    pool_kernel_size: IntOrPair = 2,
+    pool_stride: IntOrPair | None = None,
+    pool_padding: IntOrPair = 0,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """pool(relu(conv2d(...))) on CPU tensors."""
+    window = (pool, pool_kernel_size, pool_stride, pool_padding, ceil_mode)
+    plan = find_plan(input, weight, bias, stride, padding, dilation, groups, True, window)
+    if plan is not None:
+        return execute(plan, input, weight, bias)
+    y = conv2d_relu(input, weight, bias, stride, padding, dilation, groups)
+    return _pool(y, pool, pool_kernel_size, pool_stride, pool_padding, ceil_mode)
+
+
+def _pool(y: Tensor, name: str, kernel: IntOrPair, stride: IntOrPair | None, padding: IntOrPair, ceil: bool) -> Tensor:
+    if name == "max":
+        pooled = pool.max_pool2d(y, kernel, stride, padding, 1, ceil)
+        assert isinstance(pooled, Tensor)
+        return pooled
+    return pool.avg_pool2d(y, kernel, stride, padding, ceil)

@@ -1,0 +1,172 @@
+"""Which kernel runs a convolution on CPU tensors: geometry, measured rule, and the plan that the kernels read."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from kernels.cpu import native
+from kernels.cpu import pool_plan as pools
+from kernels.cpu.pool_plan import Sizes, UnusualError, Window, layout, pair, strides_of, thread_count
+
+MOST_CHANNELS = 4
+"""Direct convolution wins up to here; with more input channels oneDNN's blocked layout does."""
+LEAST_OUTPUTS = 8192
+"""Fewer convolved elements are not worth a pass of ReLU and pool of our own."""
+LEAST_PLANE = 144
+"""Smaller depthwise outputs cost more to lay out than to compute; with gradients they still pay."""
+MOST_DEPTHWISE_TAPS = 25
+"""csrc/depthwise.cpp: TAPS."""
+
+
+class Geometry(NamedTuple):
+    """A convolution's integers, as torch's convolution operators take them."""
+
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+
+
+class Epilogue(NamedTuple):
+    """What follows the convolution."""
+
+    relu: bool
+    window: Window | None = None
+
+    @property
+    def square(self) -> bool:
+        """A 2x2 pool with stride 2, which the direct kernel does in registers."""
+        return self.window is not None and self.window[1:5] == ((2, 2), (2, 2), (0, 0), False)
+
+
+class Plan(NamedTuple):
+    """One convolution with its epilogue, ready to run.
+
+    kind: "direct", "depthwise", or "pool" (torch's convolution, then the compiled ReLU and pool in one pass).
+    shape, stride: of the result. address: of `fields`, for the kinds that have a convolution kernel.
+    after: the pool over the convolution's output. transposed: the input gradient of a depthwise plan, if planned.
+    """
+
+    kind: str
+    geometry: Geometry
+    epilogue: Epilogue
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    address: int = 0
+    fields: native.ConvPlan | None = None
+    after: pools.Plan | None = None
+    transposed: Plan | None = None
+
+
+def same_padding(kernel: int, dilation: int) -> int:
+    """The padding that "same" puts on both sides; UnusualError where the sides differ, which is torch's."""
+    total = dilation * (kernel - 1)
+    if total % 2:
+        raise UnusualError
+    return total // 2
+
+
+def geometry_of(r: int, s: int, stride: Sizes, padding: Any, dilation: Sizes, groups: int) -> Geometry:
+    """The integers of a call; UnusualError for anything that is torch's to judge."""
+    steps, dilations = pair(stride), pair(dilation)
+    if padding == "same" and steps == (1, 1):
+        pads = (same_padding(r, dilations[0]), same_padding(s, dilations[1]))
+    elif isinstance(padding, str):
+        if padding != "valid":
+            raise UnusualError
+        pads = (0, 0)
+    else:
+        pads = pair(padding)
+    if min(pads) < 0 or min(*steps, *dilations, groups) < 1:
+        raise UnusualError
+    return Geometry(steps, pads, dilations, groups)
+
+
+def epilogue_of(
+    relu: bool, pool: str | None, kernel: Sizes, stride: Sizes, padding: Sizes, ceil_mode: bool
+) -> Epilogue:
+    """ReLU and pool of a call; UnusualError for anything that is torch's to judge."""
+    if pool is None:
+        return Epilogue(relu)
+    return Epilogue(relu, Window(pool == "avg", pair(kernel), pair(stride or kernel), pair(padding), ceil_mode))
+
+
+def kind_of(
+    contiguous: bool, c: int, taps: int, groups: int, outputs: int, plane: int, epilogue: Epilogue, training: bool
+) -> str | None:
+    """Which kernel takes a convolution of c channels to `outputs` elements in planes of `plane`, by measured rule."""
+    pooled = epilogue.window is not None
+    if contiguous and groups == 1 and c <= MOST_CHANNELS and taps > 1 and (epilogue.square or not pooled):
+        return "direct" if pooled or not training else None
+    if contiguous and groups == c > 1 and 1 < taps <= MOST_DEPTHWISE_TAPS and not pooled:
+        return "depthwise" if training or plane >= LEAST_PLANE else None
+    return "pool" if pooled and outputs >= LEAST_OUTPUTS else None
+
+
+def direct_plan(
+    kind: str, shape: tuple[int, ...], w_shape: tuple[int, ...], out: tuple[int, int], geometry: Geometry,
+    epilogue: Epilogue, bf16: bool, threads: int, after: pools.Plan | None = None, transposed: Plan | None = None,
+) -> Plan:  # fmt: skip
+    """The plan of a compiled convolution of contiguous tensors; `out` is the convolution's own output size."""
+    (n, c, h, w), (k, c_group, r, s), (p, q) = shape, w_shape, out
+    (sh, sw), (ph, pw), (dh, dw), _ = geometry
+    pool = 0 if epilogue.window is None else 2 if epilogue.window.average else 1
+    workers = thread_count(n * k * p * q * c_group * r * s // 8, threads)
+    fields = native.ConvPlan(
+        n, c, h, w, k, r, s, sh, sw, ph, pw, dh, dw, p, q, p // 2, q // 2, epilogue.relu, pool, bf16, workers
+    )
+    result = (n, k, p, q) if after is None else after.shape
+    stride = strides_of(result, False)
+    return Plan(
+        kind, geometry, epilogue, result, stride, native.address(fields), fields, after=after, transposed=transposed
+    )
+
+
+def transposed_plan(
+    shape: tuple[int, ...], w_shape: tuple[int, ...], out: tuple[int, int], geometry: Geometry, bf16: bool, threads: int
+) -> Plan | None:
+    """A depthwise input gradient: with stride 1, the forward pass over the turned filter. None for other strides."""
+    (n, c, h, w), (k, _, r, s) = shape, w_shape
+    (dh, dw), pads = geometry.dilation, geometry.padding
+    padding = (dh * (r - 1) - pads[0], dw * (s - 1) - pads[1])
+    if geometry.stride != (1, 1) or k != c or min(padding) < 0:
+        return None
+    turned = geometry._replace(padding=padding)
+    return direct_plan("depthwise", (n, k, *out), w_shape, (h, w), turned, Epilogue(False), bf16, threads)
+
+
+@lru_cache(maxsize=4096)
+def plan_of(
+    shape: tuple[int, ...], x_stride: tuple[int, ...], w_shape: tuple[int, ...], w_stride: tuple[int, ...], bf16: bool,
+    threads: int, training: bool, stride: Sizes, padding: Any, dilation: Sizes, groups: int,
+    relu: bool, pool: str | None, pool_kernel: Sizes, pool_stride: Sizes, pool_padding: Sizes, ceil_mode: bool,
+) -> Plan | None:  # fmt: skip
+    """The plan of a call, or None where torch's operators are to run."""
+    if len(shape) != 4 or len(w_shape) != 4 or not all(shape) or not all(w_shape):
+        return None
+    (n, c, h, w), (k, c_group, r, s) = shape, w_shape
+    geometry = geometry_of(r, s, stride, padding, dilation, groups)
+    epilogue = epilogue_of(relu, pool, pool_kernel, pool_stride, pool_padding, ceil_mode)
+    (sh, sw), (ph, pw), (dh, dw), _ = geometry
+    p, q = (h + 2 * ph - dh * (r - 1) - 1) // sh + 1, (w + 2 * pw - dw * (s - 1) - 1) // sw + 1
+    if c != c_group * groups or k % groups or p < 1 or q < 1:
+        return None
+    last, w_last = layout(shape, x_stride), layout(w_shape, w_stride)
+    if last is None or w_last is None:
+        return None
+    contiguous = not (last or w_last)
+    kind = kind_of(contiguous, c, r * s, groups, n * k * p * q, p * q, epilogue, training)
+    after = None
+    if epilogue.window is not None:
+        out = (n, k, p, q)
+        after = pools.make_plan(out, strides_of(out, not contiguous), bf16, epilogue.window, relu, threads)
+        if after is None:
+            return None
+    if kind == "pool":
+        assert after is not None
+        return Plan(kind, geometry, epilogue, after.shape, after.stride, after=after)
+    if kind is None:
+        return None
+    turned = transposed_plan(shape, w_shape, (p, q), geometry, bf16, threads) if kind == "depthwise" else None
+    return direct_plan(kind, shape, w_shape, (p, q), geometry, epilogue, bf16, threads, after, turned)

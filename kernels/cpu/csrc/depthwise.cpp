@@ -1,0 +1,144 @@
+// Depthwise convolution (one filter per channel), n c h w, with bias and ReLU; and its weight gradient.
+//
+// Each plane is a band problem of one channel: vectors run along q, a tile of 4 rows x 2 vectors runs over the taps.
+// The input gradient is the same forward pass over the output's gradient with the filter turned by 180 degrees
+// (kernels/cpu/depthwise.py), so it needs no kernel.
+#include <atomic>
+
+#include "band.h"
+#include "threads.h"
+
+namespace ISA {
+namespace {
+
+constexpr int TAPS = 25;  // 5x5 at most; kernels/cpu/depthwise.py asks for no more
+
+struct Plane {
+    const ConvPlan& d;
+    const Band& band;
+    int64_t offset[TAPS];
+    int taps;
+
+    Plane(const ConvPlan& plan, const Band& rows) : d(plan), band(rows), taps(int(plan.r * plan.s)) {
+        for (int t = 0; t < taps; t++) offset[t] = band.tap(0, t / d.s, t % d.s);
+    }
+};
+
+template <int ROWS, int VECTORS, class T>
+INLINE void tile(const Plane& o, const float* w, float bias, int64_t row, int64_t q, T* y) {
+    vfloat total[ROWS][VECTORS];
+    for (auto& line : total)
+        for (auto& v : line) v = splat(bias);
+    int64_t pitch = o.band.output_pitch();
+    const float* corner = o.band.memory.get() + row * pitch + q;
+    for (int t = 0; t < o.taps; t++) {
+        vfloat weight = splat(w[t]);
+        for (int i = 0; i < ROWS; i++)
+            for (int v = 0; v < VECTORS; v++) total[i][v] += weight * load(corner + o.offset[t] + i * pitch + v * LANES);
+    }
+    for (int i = 0; i < ROWS; i++)
+        for (int v = 0; v < VECTORS; v++) {
+            vfloat out = o.d.relu ? relu(total[i][v]) : total[i][v];
+            int64_t at = q + v * LANES, left = o.d.q - at;
+            if (left >= LANES)
+                store(y + i * o.d.q + at, out);
+            else if (left > 0)
+                store_part(y + i * o.d.q + at, out, int(left));
+        }
+}
+
+template <int ROWS, class T> INLINE void rows(const Plane& o, const float* w, float bias, int64_t row, T* y) {
+    int64_t q = 0;
+    for (; o.d.q - q > LANES; q += 2 * LANES) tile<ROWS, 2>(o, w, bias, row, q, y);
+    if (q < o.d.q) tile<ROWS, 1>(o, w, bias, row, q, y);
+}
+
+template <class T> int forward(const ConvPlan& d, const T* x, const T* w, const T* bias, T* y) {
+    int64_t multiplier = d.k / d.c, taps = d.r * d.s;
+    std::atomic<int> failed{0};
+    parallel(d.n * d.k, chunks_for(d.threads, d.n * d.k), [&](int64_t, int64_t begin, int64_t end) {
+        Band band(d, 1, false);
+        if (!band.memory) {
+            failed = -1;
+            return;
+        }
+        Plane plane(d, band);
+        for (int64_t i = begin; i < end; i++) {
+            int64_t k = i % d.k, channel = i / d.k * d.c + k / multiplier;
+            float filter[TAPS];
+            for (int64_t t = 0; t < taps; t++) filter[t] = to_float(w[k * taps + t]);
+            for (int64_t first = 0; first < d.p; first += band.outputs) {
+                band.pack(x + channel * d.h * d.w, first, 1);
+                T* to = y + (i * d.p + first) * d.q;
+                int64_t last = smaller(band.outputs, d.p - first), row = 0;
+                float b = bias ? to_float(bias[k]) : 0.0f;
+                for (; row + 4 <= last; row += 4) rows<4>(plane, filter, b, row, to + row * d.q);
+                for (; row < last; row++) rows<1>(plane, filter, b, row, to + row * d.q);
+            }
+        }
+    });
+    return failed;
+}
+
+// Adds one band's part of dw[t] = sum over pixels of dy * x at tap t: COUNT taps at a time, vectors along q.
+template <int COUNT, class T>
+INLINE void correlate(const Plane& o, const T* dy, int64_t outputs, int first_tap, float* dw) {
+    vfloat total[COUNT] = {};
+    for (int64_t row = 0; row < outputs; row++) {
+        const float* line = o.band.memory.get() + row * o.band.output_pitch();
+        for (int64_t q = 0; q < o.d.q; q += LANES) {
+            int n = rest(o.d.q, q);
+            vfloat g = n == LANES ? load(dy + row * o.d.q + q) : load_part(dy + row * o.d.q + q, n);
+            for (int t = 0; t < COUNT; t++) {
+                // Beyond the row g is zero, but the band may hold an infinity: 0 * inf is no zero.
+                const float* x = line + o.offset[first_tap + t] + q;
+                total[t] += g * (n == LANES ? load(x) : load_part(x, n));
+            }
+        }
+    }
+    for (int t = 0; t < COUNT; t++) dw[first_tap + t] += sum(total[t]);
+}
+
+template <class T> int weight_gradient(const ConvPlan& d, const T* dy, const T* x, float* dw) {
+    int64_t multiplier = d.k / d.c, taps = d.r * d.s;
+    std::atomic<int> failed{0};
+    // A filter has one thread, which adds its images in order: the sum repeats bit for bit.
+    parallel(d.k, chunks_for(d.threads, d.k), [&](int64_t, int64_t begin, int64_t end) {
+        Band band(d, 1, false);
+        if (!band.memory) {
+            failed = -1;
+            return;
+        }
+        Plane plane(d, band);
+        for (int64_t k = begin; k < end; k++) {
+            for (int64_t t = 0; t < taps; t++) dw[k * taps + t] = 0;
+            for (int64_t n = 0; n < d.n; n++)
+                for (int64_t first = 0; first < d.p; first += band.outputs) {
+                    band.pack(x + (n * d.c + k / multiplier) * d.h * d.w, first, 1);
+                    const T* g = dy + ((n * d.k + k) * d.p + first) * d.q;
+                    int64_t outputs = smaller(band.outputs, d.p - first);
+                    int t = 0;
+                    for (; t + 9 <= plane.taps; t += 9) correlate<9>(plane, g, outputs, t, dw + k * taps);
+                    for (; t < plane.taps; t++) correlate<1>(plane, g, outputs, t, dw + k * taps);
+                }
+        }
+    });
+    return failed;
+}
+
+}  // namespace
+}  // namespace ISA
+
+// y = conv(x, w) + bias (may be null), of plan->k filters over plan->c channels. -1 when memory runs out.
+EXPORT(depthwise_forward)(const ConvPlan* plan, const void* x, const void* w, const void* bias, void* y) {
+    using namespace ISA;
+    return plan->bf16 ? forward(*plan, (const bfloat16*)x, (const bfloat16*)w, (const bfloat16*)bias, (bfloat16*)y)
+                      : forward(*plan, (const float*)x, (const float*)w, (const float*)bias, (float*)y);
+}
+
+// dw, in float32 also for bfloat16 gradients.
+EXPORT(depthwise_weight_gradient)(const ConvPlan* plan, const void* dy, const void* x, float* dw) {
+    using namespace ISA;
+    return plan->bf16 ? weight_gradient(*plan, (const bfloat16*)dy, (const bfloat16*)x, dw)
+                      : weight_gradient(*plan, (const float*)dy, (const float*)x, dw);
+}

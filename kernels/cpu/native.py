@@ -1,0 +1,108 @@
+"""The compiled CPU kernels: found, chosen by instruction set, and called through ctypes.
+
+The environment variable TRITON_CNN_CPU is read once, at import: "auto" (default: the widest instruction set that this
+processor runs), "avx512", "avx2" or "baseline" (that one), "torch" (none: torch's operators only).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+VARIABLE = "TRITON_CNN_CPU"
+ISAS = ("avx512", "avx2", "baseline")
+CHOICE = os.environ.get(VARIABLE, "") or "auto"
+
+_DIRECTORY = Path(__file__).parent
+_FUNCTIONS = {
+    "pool_forward": 4,
+    "pool_backward": 4,
+    "conv_forward": 6,
+    "depthwise_forward": 5,
+    "depthwise_weight_gradient": 4,
+}
+
+
+def _integers(names: str) -> list[tuple[str, Any]]:
+    """The fields of a structure of 64-bit integers."""
+    return [(name, ctypes.c_int64) for name in names.split()]
+
+
+class PoolPlan(ctypes.Structure):
+    """csrc/pool.h: struct PoolPlan, field by field."""
+
+    _fields_ = _integers("n c h w p q kh kw sh sw ph pw average relu channels_last bf16 include_pad divisor threads")
+
+
+class ConvPlan(ctypes.Structure):
+    """csrc/band.h: struct ConvPlan, field by field."""
+
+    _fields_ = _integers("n c h w k r s sh sw ph pw dh dw p q po qo relu pool bf16 threads")
+
+
+class Kernels:
+    """The functions of one instruction set; each takes addresses and raises MemoryError when memory runs out."""
+
+    isa: str
+    pool_forward: Callable[..., int]
+    pool_backward: Callable[..., int]
+    conv_forward: Callable[..., int]
+    depthwise_forward: Callable[..., int]
+    depthwise_weight_gradient: Callable[..., int]
+
+    def __init__(self, library: ctypes.CDLL, isa: str) -> None:
+        self.isa = isa
+        for name, arguments in _FUNCTIONS.items():
+            function = getattr(library, f"{name}_{isa}")
+            function.argtypes = [ctypes.c_void_p] * arguments
+            function.restype = ctypes.c_int
+            function.errcheck = _check
+            setattr(self, name, function)
+
+
+def _check(status: int, function: Any, arguments: Any) -> int:
+    if status:
+        raise MemoryError(f"{function.__name__}: no memory for scratch space")
+    return status
+
+
+def variants() -> dict[str, Kernels]:
+    """Every instruction set that the built library holds and this processor runs, widest first."""
+    path = next((p for p in map(_DIRECTORY.joinpath, ("_native.so", "_native.dll")) if p.exists()), None)
+    if path is None:
+        return {}
+    library = ctypes.CDLL(str(path))
+    library.cpu_runs.argtypes = [ctypes.c_char_p]
+    runnable = [isa for isa in ISAS if library.cpu_runs(isa.encode()) and hasattr(library, f"pool_forward_{isa}")]
+    return {isa: Kernels(library, isa) for isa in runnable}
+
+
+def _load() -> tuple[Kernels | None, str]:
+    """The kernels to use, or None, and one line that says why."""
+    if CHOICE == "torch":
+        return None, f"{VARIABLE}=torch turns the compiled kernels off"
+    if CHOICE != "auto" and CHOICE not in ISAS:
+        raise ValueError(f"{VARIABLE}={CHOICE!r}: must be one of auto, torch, {', '.join(ISAS)}")
+    try:
+        found = variants()
+    except OSError as error:
+        return None, f"the compiled kernels do not load: {error}"
+    if not found:
+        return None, "the compiled kernels are not built (a C++ compiler at install time builds them)"
+    if CHOICE == "auto":
+        isa = next(iter(found))
+        return found[isa], f"compiled kernels, {isa}"
+    if CHOICE not in found:
+        return None, f"{VARIABLE}={CHOICE}: this processor or build has only {', '.join(found)}"
+    return found[CHOICE], f"compiled kernels, {CHOICE} as {VARIABLE} asks"
+
+
+KERNELS, REASON = _load()
+
+
+def address(plan: ctypes.Structure) -> int:
+    """Where the plan's fields lie; valid while the plan lives."""
+    return ctypes.addressof(plan)
