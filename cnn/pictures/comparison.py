@@ -98,8 +98,9 @@ def draw_overfitting(curves: dict[float, list[EpochResult]], path: str | Path) -
     right.set_yscale("symlog", linthresh=1)
     for axes in (left, right):
         plain(axes)
+        axes.xaxis.get_major_locator().set_params(integer=True)
     left.legend(frameon=False, fontsize=8)
-    figure.suptitle("an MLP without augmentation: training goes to 0, test does not", fontsize=10)
+    figure.suptitle("an MLP without augmentation: training dashed, test solid", fontsize=10)
     return save(figure, path)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
 from cnn.errors import UserError
@@ -25,7 +26,7 @@ matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "cnn", "font
 
 def canvas(width: float, height: float) -> Figure:
     """An empty figure of that many inches, without a display."""
-    return Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06))
 
 
 def save(figure: Figure, path: str | Path, dpi: int = 130) -> Path:
