@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -36,7 +36,8 @@ class Result:
     seconds: float
     correct: int
     total: int
-    shifted: tuple[float, ...]
+    sideways: tuple[float, ...]
+    vertical: tuple[float, ...]
 
     @property
     def accuracy(self) -> float:
@@ -70,17 +71,21 @@ def run(name: str, data: Dataset, recipe: Recipe, device: torch.device, permuted
         judged.correct,
         judged.total,
         # Moving scrambled pixels would mean nothing.
-        () if permuted else shift_accuracy(model, data.test_images, data.test_labels, device),
+        () if permuted else shift_accuracy(model, data.test_images, data.test_labels, device, (0, 1)),
+        () if permuted else shift_accuracy(model, data.test_images, data.test_labels, device, (1, 0)),
     )
 
 
 def shift_accuracy(
-    model: nn.Module, images: Tensor, labels: Tensor, device: torch.device, shifts: Iterable[int] = SHIFTS
+    model: nn.Module, images: Tensor, labels: Tensor, device: torch.device, along: tuple[int, int]
 ) -> tuple[float, ...]:
-    """The share of right answers after moving the images by so many pixels, mean over left, right, up and down."""
+    """The share of right answers after moving the images by each of SHIFTS, mean of both ways.
+
+    along: (1, 0) for down and up, (0, 1) for right and left.
+    """
     shares = []
-    for k in shifts:
-        moves = {(0, k), (0, -k), (k, 0), (-k, 0)}
+    for k in SHIFTS:
+        moves = {(k * along[0], k * along[1]), (-k * along[0], -k * along[1])}
         right = sum(evaluate(model, shifted(images, *move), labels, device).correct for move in moves)
         shares.append(right / (len(moves) * len(images)))
     return tuple(shares)
@@ -111,7 +116,7 @@ def overfit(data: Dataset, recipe: Recipe, device: torch.device, dropout: float)
 
 @dataclass(frozen=True)
 class Group:
-    """Several seeds of one setting: mean, lowest and highest accuracy in 0..1, mean share right for each shift."""
+    """Several seeds of one setting: mean, lowest and highest accuracy in 0..1, means for each shift."""
 
     model: str
     augment: bool
@@ -124,7 +129,8 @@ class Group:
     highest: float
     total: int
     seeds: int
-    shifted: tuple[float, ...]
+    sideways: tuple[float, ...]
+    vertical: tuple[float, ...]
 
 
 def group(results: Sequence[Result]) -> list[Group]:
@@ -137,7 +143,6 @@ def group(results: Sequence[Result]) -> list[Group]:
     groups = []
     for (model, augment, permuted), runs in found.items():
         shares = [r.accuracy for r in runs]
-        moved = tuple(sum(s) / len(runs) for s in zip(*(r.shifted for r in runs), strict=True))
         seconds = sum(r.seconds for r in runs) / len(runs)
         groups.append(
             Group(
@@ -152,7 +157,13 @@ def group(results: Sequence[Result]) -> list[Group]:
                 max(shares),
                 runs[0].total,
                 len(runs),
-                moved,
+                means([r.sideways for r in runs]),
+                means([r.vertical for r in runs]),
             )
         )
     return groups
+
+
+def means(rows: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+    """Column means."""
+    return tuple(sum(column) / len(rows) for column in zip(*rows, strict=True))

@@ -133,13 +133,14 @@ def pictures(groups: list[Group], data: Dataset, folder: Path, chosen: set[str])
 
 def table(groups: list[Group]) -> str:
     """The groups for a terminal, with counts: one image of 360 is 0.28 %."""
-    lines = ["model  pixels     augment  parameters  multiply-adds  seconds  right in % (lowest-highest)   moved by 4"]
+    head = "model  pixels     augment  parameters  multiply-adds  seconds  right in % (lowest-highest)   "
+    lines = [f"{head}moved by 4: sideways, up/down"]
     for g in groups:
-        moved = f"{100 * g.shifted[-1]:.1f}" if g.shifted else "-"
+        moved = f"{100 * g.sideways[-1]:16.1f} {100 * g.vertical[-1]:11.1f}" if g.sideways else f"{'-':>16} {'-':>11}"
         lines.append(
             f"{g.model:5}  {'scrambled' if g.permuted else 'in place':9}  {'yes' if g.augment else 'no':7}  "
             f"{g.parameters:10,}  {g.multiply_adds:13,}  {g.seconds:7.1f}  {100 * g.mean:6.2f} "
-            f"({100 * g.lowest:.2f}-{100 * g.highest:.2f})          {moved:>10}"
+            f"({100 * g.lowest:.2f}-{100 * g.highest:.2f})      {moved}"
         )
     return "\n".join([*lines, f"{groups[0].total} test images, {groups[0].seeds} seeds"])
 
