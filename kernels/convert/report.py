@@ -92,8 +92,12 @@ def _note_partners(steps: Any, partners: dict[nn.Module, list[str]], names: dict
     for i, step in enumerate(flat):
         taken, relu, _ = followers(flat, i + 1) if is_conv(step) else (0, False, None)
         if relu:
-            partners.setdefault(step, []).append(" and ".join(_label(s, names) for s in flat[i + 1 : i + 1 + taken]))
+            partners.setdefault(step, []).append(_labels(flat[i + 1 : i + 1 + taken], names))
     return any(step is UNKNOWN for step in flat)
+
+
+def _labels(steps: list[Any], names: dict[nn.Module, list[str]]) -> str:
+    return " and ".join(_label(step, names) for step in steps if type(step) is not nn.Identity)
 
 
 def _label(step: Any, names: dict[nn.Module, list[str]]) -> str:
