@@ -7,11 +7,12 @@ STAMP := $(VENV)/.installed
 # Tests use few threads a process: many threads on a busy machine make tiny models ten times slower.
 JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && n=4; echo $$n)
 
-.PHONY: help setup demo test lint gpu bench clean
+.PHONY: help setup demo test test-browser lint gpu bench clean
 
 help:
 	@echo "make demo   train LeNet on real handwritten digits (pictures in runs/demo)"
 	@echo "make test   lint, types and every test; no GPU needed"
+	@echo "make test-browser   install Chromium (Debian) and test the report in it"
 	@echo "make bench  this machine's benchmark rows"
 	@echo "make gpu    on a CUDA machine: correctness, benchmarks, tuning, each time-bounded"
 
@@ -30,6 +31,12 @@ lint: $(STAMP)
 
 test: lint
 	cd $(ROOT) && OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist worksteal -q
+
+# The browser tests also run in make test wherever a Chromium is found.
+test-browser: $(STAMP)
+	command -v chromium || command -v chromium-browser || command -v google-chrome || \
+	{ SUDO=$$([ $$(id -u) = 0 ] || echo sudo); $$SUDO apt-get update && $$SUDO apt-get install -y chromium; }
+	cd $(ROOT) && OMP_NUM_THREADS=1 $(PY) -m pytest tests/cnn/see/test_report_in_browser.py -q
 
 bench: $(STAMP)
 	cd $(ROOT) && $(PY) -m bench run --device cpu --set cpu --fresh

@@ -8,7 +8,7 @@ from pathlib import Path
 from cnn.options import add_json, add_runtime, chosen_data, emit, runtime
 
 NAME = "demo"
-HELP = "train LeNet on real handwritten digits, and draw how it reads one of them"
+HELP = "train LeNet on real handwritten digits, and show how it reads one of them"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,8 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train with augmentation, then draw the maps of the first test digit."""
+    """Train with augmentation, then draw the maps of the first test digit and write its report."""
     from cnn.maps_picture import draw_maps
+    from cnn.report import write_report
     from cnn.session import learn
     from cnn.settings import Settings
 
@@ -34,7 +35,12 @@ def run(args: argparse.Namespace) -> int:
         outcome = learn(data, settings, folder, device)
         maps = folder / "maps.png"
         model, image = outcome.model.cpu(), data.test_images[:1]
-        draw_maps(model, image, data.classes, maps, label=data.classes[int(data.test_labels[0])])
-    result = {**outcome.as_dict(), "maps": str(maps)}
-    emit(args, result, f"{outcome.text()}\nmaps   {maps}")
+        label = data.classes[int(data.test_labels[0])]
+        draw_maps(model, image, data.classes, maps, label=label)
+        command = f"python -m cnn explain --checkpoint {folder / 'model.pt'} --index 0"
+        facts = (f"trained for {args.epochs} epochs, seed {args.seed}: {outcome.text().splitlines()[0]}",)
+        page = folder / "report.html"
+        write_report(model, image, page, classes=data.classes, label=label, command=command, facts=facts)
+    result = {**outcome.as_dict(), "maps": str(maps), "report": str(page)}
+    emit(args, result, f"{outcome.text()}\nmaps   {maps}\nreport {page} (open it in a browser)")
     return 0

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.HelpFormatter
     parser.add_argument("--checkpoint", required=True, metavar="MODEL.pt", help="what `cnn train` wrote")
     parser.add_argument("--model", choices=("lenet", "mlp", "gap"), help="refuse a checkpoint of any other model")
-    parser.add_argument("--output", metavar="DIR", help="also write confusion.png into this folder")
+    parser.add_argument("--output", metavar="DIR", help="also write confusion.png and mistakes.png into this folder")
     add_data(parser, default=None)
     add_runtime(parser)
     add_json(parser)
@@ -32,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the accuracy, the accuracy of each class and the most frequent mistakes."""
     from cnn.checkpoint import load
     from cnn.confusion import confusion_matrix, draw_confusion
+    from cnn.pictures.mistakes import draw_mistakes
     from cnn.session import counted
     from cnn.training import evaluate
 
@@ -51,6 +52,11 @@ def run(args: argparse.Namespace) -> int:
         draw_confusion(matrix, data.classes, path, f"{checkpoint.model} on {data.name}\n{accuracy}")
         result["confusion_picture"] = str(path)
         lines.append(f"confusion matrix  {path}")
+        mistakes = draw_mistakes(
+            data.test_images, data.test_labels, judged.scores, data.classes, path.with_name("mistakes.png")
+        )
+        result["mistakes_picture"] = str(mistakes) if mistakes else None
+        lines.append(f"mistakes          {mistakes or 'none'}")
     emit(args, result, "\n".join(lines))
     return 0
 
