@@ -20,7 +20,7 @@ CSRC = "kernels/cpu/csrc"
 COMPILE = ["-std=c++17", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fvisibility=hidden", "-g0", "-w"]
 AVX2 = ["-mavx2", "-mfma"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
-VARIANTS = {"baseline": (16, [])}
+VARIANTS: dict[str, tuple[int, list[str]]] = {"baseline": (16, [])}
 if platform.machine().lower() in ("x86_64", "amd64"):
     VARIANTS.update(avx2=(32, AVX2), avx512=(64, AVX512))
 

@@ -23,6 +23,8 @@ _FUNCTIONS = {
     "conv_forward": 6,
     "depthwise_forward": 5,
     "depthwise_weight_gradient": 4,
+    "lenet_forward": 6,
+    "lenet_backward": 7,
 }
 
 
@@ -43,6 +45,12 @@ class ConvPlan(ctypes.Structure):
     _fields_ = _integers("n c h w k r s sh sw ph pw dh dw p q po qo relu pool bf16 threads")
 
 
+class LeNetPlan(ctypes.Structure):
+    """csrc/lenet.h: struct LeNetPlan, field by field."""
+
+    _fields_ = _integers("n size pad classes average bf16 threads")
+
+
 class Kernels:
     """The functions of one instruction set; each takes addresses and raises MemoryError when memory runs out."""
 
@@ -52,6 +60,8 @@ class Kernels:
     conv_forward: Callable[..., int]
     depthwise_forward: Callable[..., int]
     depthwise_weight_gradient: Callable[..., int]
+    lenet_forward: Callable[..., int]
+    lenet_backward: Callable[..., int]
 
     def __init__(self, library: ctypes.CDLL, isa: str) -> None:
         self.isa = isa
