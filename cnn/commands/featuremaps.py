@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from cnn.options import add_json, add_runtime, emit, runtime
-from cnn.subject import add_image, add_model
+from cnn.subject import Subject, add_image, add_model
 
 NAME = "featuremaps"
-HELP = "draw the filters and the maps of every step: convolution, activation, pool"
+HELP = "draw the filters, the maps of every step (convolution, activation, pool), and where the model looks"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write filters, then one picture a step, numbered in order."""
+    """Write filters, then one picture a step, numbered in order; for a model with scores also where it looks."""
     from cnn.pictures.filters import draw_filters
     from cnn.pictures.maps import draw_step
     from cnn.subject import chosen_subject, photo_subject
@@ -33,7 +34,8 @@ def run(args: argparse.Namespace) -> int:
     with runtime(args) as device:
         named = args.model is not None or args.checkpoint is not None
         it = chosen_subject(args) if named else photo_subject(args.image)
-        seen = trace(it.model.to(device), it.image.to(device))
+        it = replace(it, model=it.model.to(device), image=it.image.to(device))
+        seen = trace(it.model, it.image)
     folder, pictures, lines = Path(args.output), [], list(it.notes)
     steps = [step for step in seen.steps if step.output.dim() == 4]
     for i, step in enumerate(steps, 1):
@@ -43,7 +45,25 @@ def run(args: argparse.Namespace) -> int:
             pictures.append(str(draw_filters(weight[:, 0].cpu(), folder / f"{stem}-filters.{args.format}")))
         pictures.append(str(draw_step(step, folder / f"{stem}.{args.format}")))
         lines.append(f"{step.name}: {' x '.join(map(str, step.output.shape[1:]))}")
+    if named and seen.output is not None and seen.output.dim() == 2:
+        pictures.append(looks(it, folder / f"looks.{args.format}"))
     shapes = {step.name: list(step.output.shape[1:]) for step in steps}
     result = {"shapes": shapes, "pictures": pictures, "notes": list(it.notes)}
     emit(args, result, "\n".join([*lines, *(f"picture  {p}" for p in pictures)]))
     return 0
+
+
+def looks(it: Subject, path: Path) -> str:
+    """Draw saliency and, for a model with convolutions, Grad-CAM of the best class."""
+    import torch
+    from torch import nn
+
+    from cnn.pictures.looks import draw_looks
+    from cnn.saliency import grad_cam, saliency
+
+    with torch.no_grad():
+        best = int(it.model(it.image)[0].argmax())
+    convolves = any(isinstance(m, nn.Conv2d) for m in it.model.modules())
+    regions = grad_cam(it.model, it.image, best).cpu() if convolves else None
+    answer = it.classes[best] if it.classes else str(best)
+    return str(draw_looks(it.image[0].cpu(), saliency(it.model, it.image, best).cpu(), regions, answer, path))

@@ -79,7 +79,7 @@ def test_featuremaps_of_the_photo_and_of_a_trained_model(
     assert photo["shapes"] == {"conv.conv": [4, 597, 509], "conv.relu": [4, 597, 509], "conv.max": [4, 298, 254]}
     trained = answer(capsys, "featuremaps", "--checkpoint", str(checkpoint), "--output", str(tmp_path / "trained"))
     assert list(trained["shapes"]) == ["conv1.conv", "conv1.relu", "conv1.max", "conv2.conv", "conv2.relu", "conv2.max"]  # type: ignore[call-overload]
-    for pictures, count in ((photo["pictures"], 4), (trained["pictures"], 7)):
+    for pictures, count in ((photo["pictures"], 4), (trained["pictures"], 8)):
         assert len(pictures) == count  # type: ignore[arg-type]
         assert all(Path(p).stat().st_size > 3_000 for p in pictures)  # type: ignore[attr-defined]
 
