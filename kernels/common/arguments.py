@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import torch
 
 IntOrPair: TypeAlias = "int | Sequence[int]"
+IntOrSingle: TypeAlias = "int | Sequence[int]"
 Padding: TypeAlias = "int | str | Sequence[int]"
 Pair: TypeAlias = tuple[int, int]
 
@@ -26,6 +27,15 @@ def pair(value: Any, op: str, name: str) -> Pair:
     if isinstance(value, (tuple, list)) and 1 <= len(value) <= 2 and all(is_int(v) for v in value):
         return (value[0], value[-1])
     raise TypeError(f"{op}: {name} must be an int or a tuple of two ints, not {value!r}")
+
+
+def single(value: Any, op: str, name: str) -> int:
+    """v for an integer v or a sequence that holds just v; TypeError otherwise."""
+    if isinstance(value, (tuple, list)) and len(value) == 1:
+        value = value[0]
+    if not is_int(value):
+        raise TypeError(f"{op}: {name} must be an int or a tuple of one int, not {value!r}")
+    return value  # type: ignore[no-any-return]
 
 
 def check_pool_name(pool: str) -> None:

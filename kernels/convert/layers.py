@@ -9,11 +9,19 @@ from torch.nn.utils import parametrize
 
 from kernels import modules
 
-OURS: dict[type[nn.Module], type[nn.Module]] = {
-    nn.Conv2d: modules.Conv2d,
-    nn.MaxPool2d: modules.MaxPool2d,
-    nn.AvgPool2d: modules.AvgPool2d,
-}
+_NAMES = (
+    "Conv2d",
+    "MaxPool2d",
+    "AvgPool2d",
+    "ConvTranspose2d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool2d",
+    "Conv1d",
+    "MaxPool1d",
+    "AvgPool1d",
+)
+OURS: dict[type[nn.Module], type[nn.Module]] = {getattr(nn, name): getattr(modules, name) for name in _NAMES}
+"""torch's layers that have a counterpart here."""
 TORCHS: dict[type[nn.Module], type[nn.Module]] = {ours: torchs for torchs, ours in OURS.items()}
 
 
