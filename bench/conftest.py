@@ -38,7 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("bench")
     group.addoption("--bench-set", default="short", help="short, smoke, headline, cpu or all")
     group.addoption("--bench-device", default="auto", help="auto, cpu or cuda")
-    group.addoption("--bench-threads", type=int, default=2, help="CPU threads")
+    group.addoption("--bench-threads", type=int, default=1, help="CPU threads")
 
 
 def chosen(name: str) -> list[Case]:

@@ -12,17 +12,19 @@ from statistics import median
 from bench.clock import Clock
 from bench.providers import Contender
 
-# A sample is at least this long, so that the timer and the loop weigh nothing.
-SAMPLE_SECONDS = 2e-3
+# A sample is at least this long, so that the timer and the loop weigh nothing; much longer ones meet the scheduler.
+SAMPLE_SECONDS = 1e-3
 MAX_CALLS = 1000
+TRIES = 3
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds a call: the samples, in the order of the rounds."""
+    """Seconds a call: the samples, in the order of the rounds. disturbed: how many the scheduler interrupted."""
 
     samples: tuple[float, ...]
     calls: int
+    disturbed: int = 0
 
     @property
     def median(self) -> float:
@@ -40,6 +42,15 @@ class Timing:
         return (self.quantile(0.9) - self.quantile(0.1)) / 2 / self.median
 
 
+def interruptions() -> int:
+    """How often the scheduler has taken a core from this process; constant where the system does not count it."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
 def calls_per_sample(clock: Clock, contender: Contender, warm_up: float) -> int:
     """Warms the contender up, then finds how many calls make a sample long enough."""
     end = time.perf_counter() + warm_up
@@ -54,13 +65,15 @@ def measure(
 ) -> list[Timing]:
     """Times the contenders in rounds, in a new order each round, until `seconds` are over.
 
-    rounds: the least and the most. Contenders with few rounds say so by the number of their samples.
+    rounds: the least and the most. Contenders with few rounds say so by the number of their samples. A sample in which
+    the scheduler gave the core to another process is no time of this code: it is taken again, at most TRIES times.
     """
     calls = []
     for contender in contenders:
         with contender.scope():
             calls.append(calls_per_sample(clock, contender, min(0.2, seconds / 10 / len(contenders))))
     samples: list[list[float]] = [[] for _ in contenders]
+    disturbed = [0] * len(contenders)
     order = list(range(len(contenders)))
     shuffle = random.Random(0).shuffle
     end = time.perf_counter() + seconds
@@ -70,5 +83,12 @@ def measure(
             with contenders[i].scope():
                 # Not timed: brings code and threads back after another contender's turn.
                 contenders[i].step(0)
-                samples[i].append(clock.sample(contenders[i].step, calls[i]))
-    return [Timing(tuple(found), n) for found, n in zip(samples, calls, strict=True)]
+                for _ in range(TRIES):
+                    before = interruptions()
+                    seconds_a_call = clock.sample(contenders[i].step, calls[i])
+                    undisturbed = interruptions() == before
+                    if undisturbed:
+                        break
+                samples[i].append(seconds_a_call)
+                disturbed[i] += not undisturbed
+    return [Timing(tuple(found), *more) for found, *more in zip(samples, calls, disturbed, strict=True)]

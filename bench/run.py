@@ -15,6 +15,7 @@ from bench.limits import Limits, work_of
 from bench.measure import Timing, measure
 from bench.problem import Problem, problem
 from bench.providers import FIRST, Contender, Provider
+from bench.ratio import ratio
 from bench.rows import Row
 
 UNITS = 1e6
@@ -104,13 +105,13 @@ def run_case(
     reference = expected(made)
     rows: list[Row] = []
     right: list[tuple[Contender, Verdict]] = []
-    torchs: Verdict | None = None
+    torchs_verdict: Verdict | None = None
     for contender in prepared(made, providers, rows):
-        status, verdict = verdict_on(contender, made, reference, torchs)
+        status, verdict = verdict_on(contender, made, reference, torchs_verdict)
         if status == "ok":
             right.append((contender, verdict))
-            if contender.provider == FIRST and torchs is None:
-                torchs = verdict
+            if contender.provider == FIRST and torchs_verdict is None:
+                torchs_verdict = verdict
         if status != "ok" or not time_it:
             about = {"status": status, "error": verdict.error, "reason": verdict.reason}
             rows.append(row_of(case, contender.provider, contender.layout, contender.path, metric="wall", **about))
@@ -121,8 +122,21 @@ def run_case(
     random.Random(case.name).shuffle(right)
     for clock in clocks:
         timings = measure([contender for contender, _ in right], clock, seconds)
+        torchs = [timing for (c, _), timing in zip(right, timings, strict=True) if c.provider == FIRST]
+        best = min(torchs, key=_median, default=None)
         for (contender, verdict), timing in zip(right, timings, strict=True):
-            yield timed_row(case, contender, verdict, timing, clock, limits, len(made.inputs))
+            row = timed_row(case, contender, verdict, timing, clock, limits)
+            yield row | ({} if best is None else against(best, timing)) | {"inputs": len(made.inputs)}
+
+
+def _median(timing: Timing) -> float:
+    return timing.median
+
+
+def against(torchs: Timing, timing: Timing) -> Row:
+    """How many times faster than torch's better layout, from the rounds in which both had their turn."""
+    found = ratio(list(zip(timing.samples, torchs.samples, strict=True)))
+    return {"ratio": round(found.ratio, 4), "ratio_low": round(found.low, 4), "ratio_high": round(found.high, 4)}
 
 
 def timed_row(
@@ -132,7 +146,6 @@ def timed_row(
     timing: Timing,
     clock: Clock,
     limits: Limits | None,
-    inputs: int,
 ) -> Row:
     """A time with its spread and its share of the machine's limit. Times in microseconds."""
     row = row_of(case, contender.provider, contender.layout, contender.path, metric=clock.metric, status="ok")
@@ -145,7 +158,7 @@ def timed_row(
         "runs": len(timing.samples),
         "calls": timing.calls,
         "cache": clock.cache,
-        "inputs": inputs,
+        "disturbed": timing.disturbed,
         "error": verdict.error,
     }
     if limits is not None and clock.metric != "host":

@@ -119,17 +119,16 @@ class Session:
 
 
 def table(case: Case, found: list[Row]) -> str:
-    """A case's rows for the terminal: microseconds, spread, and torch's best time over this one."""
+    """A case's rows for the terminal: microseconds, spread, and how many times faster than torch."""
     lines = [case.name]
     for metric in dict.fromkeys(row["metric"] for row in found):
         of_metric = [row for row in found if row["metric"] == metric]
-        base = min((r["value"] for r in of_metric if r["provider"] == "eager" and "value" in r), default=None)
         for row in sorted(of_metric, key=lambda r: r.get("value", float("inf"))):
             who = f"  {metric:6} {row['provider'] + '/' + row['layout']:22}"
             if "value" not in row:
                 lines.append(f"{who} {row['status'].upper()} {row.get('reason', '')}".rstrip())
                 continue
             share = f"  {100 * row['share']:3.0f}% of {row['bound']} limit" if "share" in row else ""
-            ratio = f"  x{base / row['value']:.2f}" if base else ""
+            ratio = f"  x{row['ratio']:.2f}" if "ratio" in row else ""
             lines.append(f"{who} {row['value']:12.1f} us ±{100 * row['spread']:.0f}%{ratio}{share}  [{row['path']}]")
     return "\n".join(lines)

@@ -8,58 +8,12 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from bench.cases import Case
+from bench.ratio import Ratio, ratio
 from cnn.errors import UserError
-
-# A change smaller than this is not called one, however sure: processes differ by as much in where memory lies.
-LEAST = 0.03
-
-
-@dataclass(frozen=True)
-class Change:
-    """New time over old time: median, and the interval that holds the true median with at least 99 %."""
-
-    ratio: float
-    low: float
-    high: float
-    pairs: int
-
-    @property
-    def verdict(self) -> str:
-        """ "slower" or "faster" when the whole interval lies beyond LEAST, else "same"."""
-        if self.low > 1 + LEAST:
-            return "slower"
-        if self.high < 1 - LEAST:
-            return "faster"
-        return "same"
-
-
-def interval_rank(count: int, risk: float = 0.01) -> int:
-    """The k for which the k-th smallest and the k-th largest of `count` values enclose the median but for `risk`.
-
-    The sign test: values fall on either side of the median like coins, whatever their distribution. 1 when there are
-    too few values for that risk; the interval is then as wide as the values.
-    """
-    weight, total, k = 1.0, 0.0, 0
-    while k < count // 2:
-        total += weight * 0.5**count
-        if 2 * total > risk:
-            break
-        k += 1
-        weight *= (count - k + 1) / k
-    return max(1, k)
-
-
-def change(pairs: Sequence[tuple[float, float]]) -> Change:
-    """The change from (old, new) times measured right after one another."""
-    ratios = sorted(new / old for old, new in pairs)
-    k = interval_rank(len(ratios))
-    return Change(median(ratios), ratios[k - 1], ratios[-k], len(ratios))
 
 
 class Peer:
@@ -107,7 +61,7 @@ def compare(
     threads: int,
     rounds: int,
     processes: int,
-) -> Iterator[tuple[str, Change | str]]:
+) -> Iterator[tuple[str, Ratio | str]]:
     """(case/layout, its change or why there is none), from `processes` pairs of fresh processes with `rounds` each."""
     wanted = [(case.name, layout) for case in cases for layout in layouts]
     pairs: dict[tuple[str, str], list[tuple[float, float]]] = {key: [] for key in wanted}
@@ -126,7 +80,7 @@ def compare(
                         pairs[key] += found
     for name, layout in wanted:
         key = (name, layout)
-        yield f"{name}/{layout}", errors[key] if key in errors else change(pairs[key])
+        yield f"{name}/{layout}", errors[key] if key in errors else ratio(pairs[key])
 
 
 def in_turns(peers: Sequence[Peer], case: str, layout: str, rounds: int) -> list[tuple[float, float]] | str:

@@ -12,7 +12,7 @@ HELP = "cold start (import, first call, first training step) and peak memory, fr
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--processes", type=int, default=5, help="fresh processes a provider")
     parser.add_argument(
         "--out", type=Path, default=None, help="file of rows; default: bench/results/<device>/rows.jsonl"

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cases", nargs="*", default=[], metavar="PATTERN", help="only cases whose name fits")
     parser.add_argument("--layouts", nargs="*", default=["nchw"], choices=["nchw", "nhwc"], help="memory formats")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--rounds", type=int, default=15, help="pairs of samples a pair of processes")
     parser.add_argument("--processes", type=int, default=2, help="pairs of fresh processes")
 
@@ -44,8 +44,8 @@ def run(args: argparse.Namespace) -> int:
                 worse += not change.startswith("base:")
                 print(f"  NO TIME  {label}: {change}")
                 continue
-            worse += change.verdict == "slower"
-            mark = {"same": "", "slower": "SLOWER", "faster": "faster"}[change.verdict]
+            worse += change.verdict == "larger"
+            mark = {"same": "", "larger": "SLOWER", "smaller": "faster"}[change.verdict]
             interval = f"{change.low:.3f} to {change.high:.3f}, {change.pairs} pairs"
             print(f"  {mark:8} {label}: new time / old time {change.ratio:.3f} ({interval})")
     print(f"{worse} of {len(chosen) * len(args.layouts)} worse than {args.base}")

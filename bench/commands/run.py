@@ -17,9 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cases", nargs="*", default=[], metavar="PATTERN", help="only cases whose name fits")
     parser.add_argument("--providers", nargs="*", default=[], metavar="NAME", help="only these (eager always runs)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--minutes", type=float, default=8.0, help="stop starting new cases after this long")
-    parser.add_argument("--seconds", type=float, default=2.0, help="timing of one case by one clock")
+    parser.add_argument("--seconds", type=float, default=1.0, help="timing of one case by one clock")
     parser.add_argument(
         "--out", type=Path, default=None, help="file of rows; default: bench/results/<device>/rows.jsonl"
     )
@@ -65,7 +65,8 @@ def finish(session: Any, chosen: list[Any], args: argparse.Namespace) -> int:
         if session.broken:
             return BROKEN
     before = len(chosen) - len(todo)
-    print(f"{len(todo) - len(left)} cases run, {before} there before, {session.wrong} results of ours wrong: {session.path}")
+    counts = f"{len(todo) - len(left)} cases run, {before} there before, {session.wrong} results of ours wrong"
+    print(f"{counts}: {session.path}")
     if left:
         print(f"time is over, {len(left)} cases not run; --resume goes on with {left[0].name}")
     if session.wrong:

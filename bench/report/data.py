@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import rows
+from bench.ratio import verdict
 from bench.rows import Row
 from cnn.errors import UserError
 
@@ -35,24 +36,27 @@ class Timed:
     faults: tuple[str, ...]
 
     def ratio(self, provider: str = OURS, base: str = TORCH) -> float | None:
-        """How many times faster `provider` is than `base`; None when one has no time."""
-        ours, theirs = (_against_torch(self.by_provider.get(name)) for name in (provider, base))
-        return None if ours is None or theirs is None else ours / theirs
+        """How many times faster `provider` is than `base`; None when one has no time.
+
+        Against torch it is measured in the turns of one run; between two rivals it goes through torch, so that rows of
+        different runs can meet.
+        """
+        ours = self.by_provider.get(provider, {}).get("ratio")
+        theirs = 1.0 if base == TORCH else self.by_provider.get(base, {}).get("ratio")
+        return None if ours is None or theirs is None else float(ours) / float(theirs)
 
     @property
-    def spread(self) -> float:
-        """What the spreads of both times leave open of the ratio between this package and torch."""
-        return float(sum(self.by_provider[name]["spread"] for name in (OURS, TORCH) if name in self.by_provider))
+    def interval(self) -> tuple[float, float]:
+        """What the rounds leave open of the ratio between this package and torch; (1, 1) without both times."""
+        ours = self.by_provider.get(OURS, {})
+        return float(ours.get("ratio_low", 1.0)), float(ours.get("ratio_high", 1.0))
 
     @property
     def standing(self) -> str:
-        """ "faster", "slower", or "equal" within the spread; "missing" without both times."""
-        ratio = self.ratio()
-        if ratio is None:
+        """ "faster" or "slower" when the whole interval lies beyond 3 %, else "equal"; "missing" without both times."""
+        if self.ratio() is None:
             return "missing"
-        if abs(ratio - 1) <= self.spread:
-            return "equal"
-        return "faster" if ratio > 1 else "slower"
+        return {"larger": "faster", "smaller": "slower", "same": "equal"}[verdict(*self.interval)]
 
 
 @dataclass(frozen=True)
@@ -85,22 +89,6 @@ class Device:
         return [_timed(case, of_case, metric) for case, of_case in found.items()]
 
 
-def _against_torch(row: Row | None) -> float | None:
-    """How many times faster than torch in the same run: runs at different times meet only through this."""
-    return None if row is None or "torch" not in row else float(row["torch"]) / float(row["value"])
-
-
-def with_torch(found: list[Row]) -> list[Row]:
-    """Each time with torch's best of the same case, metric and run beside it."""
-    best: dict[tuple[str, ...], float] = {}
-    for row in found:
-        if row["provider"] == TORCH and "value" in row:
-            run = (row["case"], row["metric"], row["date"])
-            best[run] = min(best.get(run, float("inf")), row["value"])
-    runs = [(row, best.get((row["case"], row["metric"], row["date"]))) for row in found]
-    return [row if torch is None or "value" not in row else {**row, "torch": torch} for row, torch in runs]
-
-
 def _timed(case: str, found: Iterable[Row], metric: str) -> Timed:
     best: dict[str, Row] = {}
     faults = []
@@ -121,7 +109,7 @@ def devices(results: Path) -> list[Device]:
     for folder in sorted(results.glob("*/")):
         files = sorted(folder.glob("*.jsonl"))
         everything = [row for file in files for row in rows.lines(file) if "metric" in row]
-        listed = rows.newest(with_torch(everything))
+        listed = rows.newest(everything)
         if not listed:
             continue
         kinds = {(row["kind"], row["device"]) for row in listed}

@@ -89,8 +89,8 @@ def speed_up(device: Device, works: Sequence[str], what: str) -> Any:
     places = range(len(shown) - 1, -1, -1)
     ratios = [t.ratio() or 1.0 for t in shown]
     ax.barh(places, [r - 1 for r in ratios], left=1.0, color=[_colour(t) for t in shown], height=0.66, zorder=2)
-    spreads = [r * t.spread for r, t in zip(ratios, shown, strict=True)]
-    ax.errorbar(ratios, places, xerr=spreads, fmt="none", ecolor="#444444", elinewidth=0.9, zorder=4)
+    lows, highs = zip(*(t.interval for t in shown), strict=True)
+    ax.hlines(places, lows, highs, color="#444444", linewidth=0.9, zorder=4)
     values = list(ratios)
     for name, mark in MARKS.items():
         points = [(t.ratio(name), y) for t, y in zip(shown, places, strict=True)]
@@ -102,7 +102,7 @@ def speed_up(device: Device, works: Sequence[str], what: str) -> Any:
     ax.set_yticks(list(places), [_short(t.case) for t in shown], fontsize=8)
     ax.set_ylim(-0.7, len(shown) - 0.3)
     _ratio_axis(ax, values)
-    ax.set_xlabel("times as fast as torch eager in its better layout (1x = equal; line: spread of both times)")
+    ax.set_xlabel("times as fast as torch eager in its better layout (line: 99 % interval)")
     ax.set_title(f"{what}: this package against torch\n{heading(device)}", fontsize=10)
     handles, labels = ax.get_legend_handles_labels()
     _standing_legend(ax, handles, labels)

@@ -42,7 +42,12 @@ def time_of(timed: Timed, provider: str, layout: bool = True) -> str:
 def ratio_of(timed: Timed, provider: str = OURS, base: str = TORCH) -> str:
     """A cell: how many times faster."""
     ratio = timed.ratio(provider, base)
-    return "–" if ratio is None else f"{ratio:.2f}x"
+    if ratio is None:
+        return "–"
+    if (provider, base) != (OURS, TORCH):
+        return f"{ratio:.2f}x"
+    low, high = timed.interval
+    return f"**{ratio:.2f}x** ({low:.2f} to {high:.2f})"
 
 
 def standing(device: Device) -> str:
@@ -52,7 +57,7 @@ def standing(device: Device) -> str:
     missing = f"; {counts['missing']} have no time of both" if counts["missing"] else ""
     return (
         f"Of {total} cases this package is faster than torch's better layout in {counts['faster']}, "
-        f"equal within the spread in {counts['equal']}, slower in {counts['slower']}{missing}."
+        f"equal within 3 % or the spread in {counts['equal']}, slower in {counts['slower']}{missing}."
     )
 
 
@@ -86,8 +91,9 @@ def provenance(device: Device) -> list[str]:
     dates = sorted(str(row["date"])[:10] for row in device.rows)
     when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
     return [
-        f"Medians; ± is half the distance from the 10th to the 90th percentile. Measured {when} at {commits}; "
-        f"driver {device.about['driver']}; {versions(device.about)}.",
+        "Medians; ± is half the distance from the 10th to the 90th percentile; a ratio is the median of the turns "
+        f"that both took, with its 99 % interval. Measured {when} at {commits}; driver {device.about['driver']}; "
+        f"{versions(device.about)}.",
         "The limit is the larger of FLOPs over the measured matrix rate and least bytes over the measured copy "
         "bandwidth; a case that fits in the caches can exceed it.",
     ]

@@ -106,8 +106,9 @@ def test_times_are_those_of_the_work_and_contenders_take_turns():
     made = [Contender(name, "nchw", "", step(name, seconds)) for name, seconds in (("a", 2e-3), ("b", 4e-3))]
     timings = measure(made, clock, 0.2, rounds=(9, 9))
     assert [len(timing.samples) for timing in timings] == [9, 9]
-    assert timings[0].median == pytest.approx(2e-3, rel=0.2)
-    assert timings[1].median / timings[0].median == pytest.approx(2, rel=0.2)
+    # The shortest samples: those of a busy machine's longest ones are not this test's business.
+    assert min(timings[0].samples) == pytest.approx(2e-3, rel=0.2)
+    assert min(timings[1].samples) == pytest.approx(4e-3, rel=0.2)
     # After the warm-up no contender runs its samples in one block.
     turns = [name for i, name in enumerate(calls) if i == 0 or calls[i - 1] != name]
     assert len(turns) > 9
@@ -117,3 +118,15 @@ def test_the_spread_is_half_the_distance_of_the_outer_tenths():
     timing = Timing(tuple(float(i) for i in range(90, 111)), 1)
     assert timing.median == 100
     assert timing.spread == pytest.approx(0.08)
+
+
+def test_an_interrupted_sample_is_taken_again_and_one_that_stays_so_is_counted(monkeypatch):
+    counter = iter(range(1000))
+    monkeypatch.setattr("bench.measure.interruptions", lambda: next(counter))
+    (always,) = measure([contender("a", 1e-4)], WallClock(lambda: None), 0.01, rounds=(5, 5))
+    assert always.disturbed == 5 and len(always.samples) == 5
+    # Before and after the first sample differ, the second pair is equal: only the quiet sample is kept.
+    answers = iter([0, 1, 1, 1] * 5)
+    monkeypatch.setattr("bench.measure.interruptions", lambda: next(answers))
+    (quiet,) = measure([contender("a", 1e-4)], WallClock(lambda: None), 0.01, rounds=(5, 5))
+    assert quiet.disturbed == 0 and next(answers, None) is None

@@ -11,7 +11,7 @@ from math import comb
 import pytest
 
 from bench.facts import ROOT
-from bench.versus import change, interval_rank
+from bench.ratio import interval_rank, ratio
 
 # Appended to the package: every convolution takes 1.2 times as long as it would, on any machine at any load.
 SLOWER = """
@@ -44,9 +44,9 @@ def noisy(random_numbers, factor, count=30):
 
 def test_a_change_of_20_percent_is_found_on_a_noisy_machine_and_none_where_none_is():
     numbers = random.Random(1)
-    assert [change(noisy(numbers, 1.2)).verdict for _ in range(50)].count("slower") >= 45
-    assert [change(noisy(numbers, 1 / 1.2)).verdict for _ in range(50)].count("faster") >= 45
-    assert [change(noisy(numbers, 1.0)).verdict for _ in range(200)].count("same") >= 197
+    assert [ratio(noisy(numbers, 1.2)).verdict for _ in range(50)].count("larger") >= 45
+    assert [ratio(noisy(numbers, 1 / 1.2)).verdict for _ in range(50)].count("smaller") >= 45
+    assert [ratio(noisy(numbers, 1.0)).verdict for _ in range(200)].count("same") >= 197
 
 
 @pytest.mark.parametrize("count", [5, 8, 11, 22, 30, 45, 101])

@@ -60,11 +60,11 @@ def test_every_test_gets_its_outcome_though_some_kill_their_process(suite, tmp_p
 
 def test_a_second_call_goes_on_where_the_time_ended_the_first(suite, tmp_path, monkeypatch):
     monkeypatch.setattr(steps, "SHARDS", 1)
-    monkeypatch.setattr(steps, "GRACE", 2.0)
+    monkeypatch.setattr(steps, "GRACE", 9.0)
     (suite / "test_it.py").write_text(
-        "import time, pytest\n@pytest.mark.parametrize('i', range(6))\ndef test_slow(i): time.sleep(2.5)\n"
+        "import time, pytest\n@pytest.mark.parametrize('i', range(6))\ndef test_slow(i): time.sleep(1.5)\n"
     )
-    first = steps.correctness(load(tmp_path, 1, "cpu", "abc"), 9)
+    first = steps.correctness(load(tmp_path, 1, "cpu", "abc"), 15)
     done = set(outcomes(tmp_path / "tests.jsonl"))
     assert not first.finished and first.right and 1 <= len(done) < 6
     second = steps.correctness(load(tmp_path, 1, "cpu", "abc"), 60)
