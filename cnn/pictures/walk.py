@@ -7,6 +7,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+from matplotlib.colors import LinearSegmentedColormap
 from torch import Tensor
 
 from cnn.arithmetic import windows
@@ -14,6 +15,8 @@ from cnn.errors import UserError
 from cnn.pictures.style import BLUE, GREEN, ORANGE, PURPLE, SIGNED, canvas, outline, save
 from cnn.walk import Move, number
 
+# Dark and light as in an image, yet every number on it readable in black.
+PALE = LinearSegmentedColormap.from_list("pale", ["#A6A6A6", "#FFFFFF"])
 MOST_STEPS = 64
 COLUMNS = 5
 
@@ -98,22 +101,17 @@ def _frame(panel: Any, image: Tensor, moves: Sequence[Move], i: int, kernel: Ten
 
 def _weights(axes: Any, move: Move, kernel: Tensor) -> None:
     """The kernel's weights below the values under the window."""
-    from matplotlib.patheffects import withStroke
-
-    halo = [withStroke(linewidth=1.8, foreground="white")]
     for r, row in enumerate(kernel.tolist()):
         for s, weight in enumerate(row):
             place = (move.first[1] + s, move.first[0] + r + 0.3)
-            axes.text(
-                *place, f"×{number(weight)}", ha="center", va="center", fontsize=6, color="#B23A00", path_effects=halo
-            )
+            axes.text(*place, f"×{number(weight)}", ha="center", va="center", fontsize=6, color="#A03000")
 
 
 def _numbers(axes: Any, rows: Sequence[Sequence[float | None]], bound: float, gray: bool) -> None:
     """Squares with their numbers; None is an empty square."""
     filled = [[float("nan") if v is None else v for v in row] for row in rows]
     bound = bound or 1.0
-    axes.imshow(filled, cmap="gray" if gray else SIGNED, vmin=0 if gray else -bound, vmax=bound)
+    axes.imshow(filled, cmap=PALE if gray else SIGNED, vmin=0 if gray else -bound, vmax=bound)
     axes.set_xticks([x - 0.5 for x in range(len(rows[0]) + 1)], [])
     axes.set_yticks([y - 0.5 for y in range(len(rows) + 1)], [])
     axes.tick_params(length=0)
@@ -121,7 +119,7 @@ def _numbers(axes: Any, rows: Sequence[Sequence[float | None]], bound: float, gr
     for y, row in enumerate(rows):
         for x, v in enumerate(row):
             if v is not None:
-                dark = v < bound / 2.5 if gray else abs(v) > 0.75 * bound
+                dark = not gray and abs(v) > 0.75 * bound
                 axes.text(x, y, number(v), ha="center", va="center", fontsize=8, color="white" if dark else "black")
 
 
