@@ -1,0 +1,32 @@
+"""Set-up of every test: one thread, Triton's interpreter where there is no CUDA, and the seed of the fuzz tests."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+import torch
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # before `kernels` is imported: Triton reads it at decoration
+torch.set_num_threads(1)
+
+SEED = "FUZZ_SEED"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One seed for this run; the worker processes inherit it."""
+    os.environ.setdefault(SEED, str(random.randrange(2**31)))
+
+
+def pytest_report_header() -> str:
+    """How to run the same fuzz cases again."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu, Triton kernels in the interpreter"
+    return f"device: {device}; fuzz seed: {SEED}={os.environ[SEED]}"
+
+
+@pytest.fixture(autouse=True)
+def fixed_random_numbers() -> None:
+    """Every test draws the same numbers, whatever ran before it."""
+    torch.manual_seed(0)

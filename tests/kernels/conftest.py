@@ -1,0 +1,39 @@
+"""Fixtures of the kernel tests: the path a test runs on, and memory that holds garbage until it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from tests.kernels.paths import CPU_PATH, TRITON_PATH, Path, why_no_triton
+
+
+@pytest.fixture(autouse=True)
+def poisoned_memory() -> Iterator[None]:
+    """New memory is NaN (integers: the largest value), so that an element that nobody writes fails the test."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def triton() -> Iterator[Path]:
+    """The Triton kernels: on the card if there is one, else in the interpreter."""
+    yield from _enter(TRITON_PATH)
+
+
+@pytest.fixture(params=[TRITON_PATH, CPU_PATH], ids=str)
+def path(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """Both paths in turn: the Triton kernels, and what CPU tensors take by default."""
+    yield from _enter(request.param)
+
+
+def _enter(path: Path) -> Iterator[Path]:
+    reason = why_no_triton() if path is TRITON_PATH else None
+    if reason is not None:
+        pytest.skip(reason)
+    with path.enter():
+        yield path

@@ -1,0 +1,66 @@
+"""Every tile that can ship, in every dtype, on problems that do not fit it: Triton has miscompiled single tiles."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from kernels.common.launch import record
+from kernels.conv2d.plan import PASSES, Tile, force_tile, tiles
+from tests.compare import assert_exact
+from tests.kernels.paths import Path
+from tests.kernels.problems import DTYPES, Problem, conv, make
+
+# More pixels, channels and products than some tiles hold, and a multiple of none.
+WIDE = {"x": (2, 35, 7, 9), "w": (37, 35, 2, 2)}
+FLAT = {"x": (2, 5, 9, 8), "w": (19, 5, 3, 2)}
+GROUPED = {"x": (1, 40, 5, 6), "w": (34, 20, 2, 2), "groups": 2}
+
+
+def _shipped() -> list[tuple[str, torch.dtype, Tile]]:
+    return [(p, dtype, tile) for p in PASSES for dtype in DTYPES for tile in tiles(p, dtype.itemsize)]
+
+
+def _problem(which: str, x: tuple[int, ...], w: tuple[int, ...], **options: int) -> Problem:
+    function = "conv2d_relu_pool2d" if which == "fprop_pool" else "conv2d"
+    return conv(which, x, w, function=function, stride=1 if which == "fprop_pool" else (1, 2), **options)
+
+
+def _answer(which: str, function: Callable[..., Tensor], tensors: list[Tensor], dy: Tensor) -> Tensor:
+    """What the pass computes, and no other pass."""
+    wanted = {"dgrad": 0, "wgrad": 1}.get(which)
+    inputs = [t.detach().requires_grad_(i == wanted) for i, t in enumerate(tensors)]
+    y = function(*inputs)
+    return y if wanted is None else torch.autograd.grad(y, inputs[wanted], dy.to(y))[0]
+
+
+@pytest.mark.parametrize("which, dtype, tile", _shipped(), ids=lambda v: str(v).replace("torch.", ""))
+def test_tile(triton: Path, which: str, dtype: torch.dtype, tile: Tile) -> None:
+    """Small integers: the answer is exact in every order of summation, so that one wrong element shows."""
+    shapes = (WIDE, FLAT, GROUPED)[(tile.block_m + tile.block_n + tile.block_k) // 16 % 3]
+    problem = _problem(which, **shapes)  # type: ignore[arg-type]
+    tensors = problem.tensors(triton.device, dtype, channels_last=tile.block_k >= 32, integers=True)
+    dy = make(problem.torchs(*tensors).shape, triton.device, dtype, integers=True)
+    with force_tile(which, tile):
+        got = _answer(which, problem.ours, tensors, dy)
+        with record() as launches:
+            _answer(which, problem.ours, tensors, dy)
+    assert_exact(got, _answer(which, problem.torchs, [t.double() for t in tensors], dy.double()))
+    used = [(a.get("BLOCK_M"), a.get("BLOCK_N"), a.get("BLOCK_K")) for a in (launch.arguments for launch in launches)]
+    assert (tile.block_m, tile.block_n, tile.block_k) in used
+
+
+@pytest.mark.parametrize("which", PASSES)
+def test_the_heuristic_gives_only_shipped_tiles(which: str) -> None:
+    from kernels.conv2d.geometry import Conv2dGeometry
+    from kernels.conv2d.plan import plan
+
+    for itemsize in (2, 4, 8):
+        for n, c, size, k, taps, stride, groups in [
+            (1, 1, 28, 6, 5, 1, 1), (128, 1, 28, 6, 5, 1, 1), (128, 6, 14, 16, 5, 1, 1), (64, 64, 56, 64, 3, 1, 1),
+            (32, 3, 224, 64, 7, 2, 1), (256, 256, 14, 512, 1, 2, 1), (8, 64, 32, 64, 3, 1, 2), (2, 16, 9, 16, 3, 1, 16),
+        ]:  # fmt: skip
+            g = Conv2dGeometry(n, c, size, size, k, taps, taps, (stride,) * 2, (taps // 2,) * 4, (1, 1), groups)
+            tile = plan(which, g, itemsize).tile
+            assert tile is None or tile in tiles(which, itemsize)

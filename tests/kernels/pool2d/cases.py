@@ -1,0 +1,65 @@
+"""Pools with names that say what each breaks."""
+
+from typing import Any
+
+from tests.kernels.problems import Problem
+
+
+def _both(name: str, x: tuple[int, ...], kernel_size: Any, **options: Any) -> list[Problem]:
+    return [
+        Problem(f"{kind} {name}", f"{kind}_pool2d", (x,), {"kernel_size": kernel_size, **options})
+        for kind in ("max", "avg")
+        if kind == "max" or "dilation" not in options
+    ]
+
+
+CASES = [
+    *_both("2x2", (2, 3, 6, 8), 2),
+    *_both("overlapping", (2, 3, 7, 8), 3, stride=2, padding=1),
+    *_both("stride beyond the window", (2, 3, 9, 8), 2, stride=(3, 4)),
+    *_both("unequal window", (2, 3, 7, 8), (2, 3), stride=(1, 2), padding=(1, 0)),
+    *_both("rows and columns left over", (1, 2, 8, 7), 3),
+    *_both("ceil over what is left", (1, 2, 8, 7), 3, ceil_mode=True),
+    *_both("ceil, padded: the last window would start in the padding", (1, 2, 5, 4), 2, padding=1, ceil_mode=True),
+    *_both("ceil, the window beyond the padded image", (1, 2, 4, 4), 3, stride=2, padding=1, ceil_mode=True),
+    *_both("window larger than the image", (1, 2, 2, 3), (4, 5), padding=2, ceil_mode=True),
+    *_both("whole image", (2, 3, 5, 4), (5, 4)),
+    *_both("one pixel", (2, 3, 1, 1), 1),
+    *_both("one channel", (2, 1, 5, 4), 2),
+    *_both("stride 1", (1, 2, 5, 5), 3, stride=1, padding=1),
+    *_both("window of 64 taps", (1, 2, 9, 9), 8, stride=1, padding=4),
+    *_both("beyond one block", (2, 3, 13, 11), 2, stride=1),
+    *_both("unbatched", (3, 6, 7), 3, stride=2, padding=1),
+    *_both("empty batch", (0, 3, 6, 7), 3, stride=2, padding=1),
+    *_both("tuple of one", (2, 3, 6, 7), [2], stride=(2,), padding=(1,)),
+    *_both("empty stride means the window", (2, 3, 6, 7), (3, 2), stride=[]),
+    *_both("dilated", (1, 2, 9, 8), 3, stride=2, dilation=2),
+    *_both("dilated, padded, unequal", (1, 2, 9, 8), (3, 2), stride=(1, 3), padding=1, dilation=(2, 3)),
+    *_both("stride 2, dilation 4: phases without a tap", (1, 2, 12, 11), 3, stride=2, dilation=4, padding=1),
+    *_both("dilated ceil", (1, 2, 10, 9), 3, stride=2, dilation=2, padding=1, ceil_mode=True),
+    Problem(
+        "avg without the padding",
+        "avg_pool2d",
+        ((2, 3, 7, 6),),
+        {"kernel_size": 3, "stride": 2, "padding": 1, "count_include_pad": False},
+    ),
+    Problem(
+        "avg without the padding, ceil",
+        "avg_pool2d",
+        ((2, 3, 6, 6),),
+        {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True, "count_include_pad": False},
+    ),
+    Problem(
+        "avg with a divisor",
+        "avg_pool2d",
+        ((2, 3, 7, 6),),
+        {"kernel_size": 3, "stride": 2, "padding": 1, "divisor_override": 5},
+    ),
+    Problem(
+        "avg with a negative divisor",
+        "avg_pool2d",
+        ((2, 3, 7, 6),),
+        {"kernel_size": 3, "stride": 2, "divisor_override": -2},
+    ),
+]
+HUGE_WINDOW = _both("window of 272 taps: codes beyond one byte", (1, 1, 17, 16), (16, 17), stride=1, padding=(0, 1))
