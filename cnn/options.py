@@ -23,7 +23,7 @@ def add_runtime(parser: argparse.ArgumentParser, device: str = "auto") -> None:
     group = parser.add_argument_group("computing")
     group.add_argument("--device", default=device, help="cpu, cuda, cuda:1, ...; auto takes CUDA where there is one")
     group.add_argument("--backend", default="auto", choices=BACKENDS, help="which kernels run the convolutions")
-    group.add_argument("--threads", type=int, default=2, help="CPU threads; these models are too small for many")
+    group.add_argument("--threads", type=int, default=1, help="CPU threads; these models are too small for many")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
