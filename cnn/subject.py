@@ -24,7 +24,8 @@ _OWN_ONLY = "--size and --colour belong to --model FILE.py:CLASS; this package's
 class Subject:
     """A model in evaluation mode, one image (1, C, H, W) in 0..1, and what is known of both.
 
-    classes: names of the scores, None where unknown. label: the image's true class. notes: for the person to read.
+    classes: names of the scores, None where unknown. label: the image's true class. notes: what was done to the image.
+    facts: how the model was made. photo: the image as it was found, (1, C, H, W), where it had to be laid out.
     """
 
     model: nn.Module
@@ -32,6 +33,8 @@ class Subject:
     classes: tuple[str, ...] | None = None
     label: str | None = None
     notes: tuple[str, ...] = ()
+    facts: tuple[str, ...] = ()
+    photo: Tensor | None = None
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -66,15 +69,21 @@ def chosen_subject(args: argparse.Namespace) -> Subject:
         raise UserError(_OWN_ONLY)
     if not args.checkpoint:
         raise UserError("name a model: --checkpoint MODEL.pt (`cnn train` writes one) or --model FILE.py:CLASS")
+    import torch
+
     from cnn.checkpoint import load
+    from cnn.data import lay_out, load_image
 
     checkpoint = load(args.checkpoint, args.model)
     model = checkpoint.build()
     if args.image is not None:
-        image, notes = _from_file(args.image, checkpoint.layout)
-        return Subject(model, image, tuple(checkpoint.classes), None, notes + _facts(checkpoint))
+        photo = load_image(args.image)
+        laid_out = lay_out(photo, checkpoint.layout)
+        found = None if torch.equal(photo, laid_out.image) else photo
+        names = tuple(checkpoint.classes)
+        return Subject(model, laid_out.image, names, None, laid_out.notes, _facts(checkpoint), found)
     image, label = _from_test_set(args, checkpoint)
-    return Subject(model, image, tuple(checkpoint.classes), label, _facts(checkpoint))
+    return Subject(model, image, tuple(checkpoint.classes), label, (), _facts(checkpoint))
 
 
 def photo_subject(image: str | None) -> Subject:
@@ -165,15 +174,10 @@ def _own(args: argparse.Namespace) -> Subject:
     else:
         image, label = load_image(args.image, args.colour), None
     if image.shape[-2:] != size:
-        image = F.interpolate(image, size, mode="bilinear", antialias=True).clamp(0, 1)
-    return Subject(model, image.contiguous(), None, label, (f"image scaled to {size[0]}x{size[1]}",))
-
-
-def _from_file(path: str, layout: str) -> tuple[Tensor, tuple[str, ...]]:
-    from cnn.data import lay_out, load_image
-
-    laid_out = lay_out(load_image(path), layout)
-    return laid_out.image, laid_out.notes
+        notes = (f"scaled from {image.shape[-2]}x{image.shape[-1]} to {size[0]}x{size[1]}",)
+        small = F.interpolate(image, size, mode="bilinear", antialias=True).clamp(0, 1)
+        return Subject(model, small, None, label, notes, photo=image)
+    return Subject(model, image.contiguous(), None, label)
 
 
 def _from_test_set(args: argparse.Namespace, checkpoint: Checkpoint) -> tuple[Tensor, str]:
@@ -195,4 +199,6 @@ def _facts(checkpoint: Checkpoint) -> tuple[str, ...]:
     if not settings:
         return ()
     wanted = ("data", "epochs", "batch_size", "lr", "weight_decay", "augment", "seed")
-    return ("trained with " + ", ".join(f"{k} {settings[k]}" for k in wanted if k in settings),)
+    # A page may be passed on: the folder of the data stays at home.
+    shown = {**settings, "data": Path(checkpoint.data).name}
+    return ("trained with " + ", ".join(f"{k} {shown[k]}" for k in wanted if k in shown),)

@@ -38,7 +38,9 @@ def run(args: argparse.Namespace) -> int:
             title=args.title,
             label=it.label,
             command="python -m cnn explain " + shlex.join(_words(sys.argv)),
-            facts=(*it.notes, f"computed on {device}, backend {args.backend}"),
+            notes=it.notes,
+            photo=it.photo,
+            facts=(*it.facts, f"computed on {device}, backend {args.backend}"),
         )
     result = {"report": str(report.path), "prediction": report.prediction, "probability": report.probability}
     result["notes"] = list(it.notes)

@@ -53,11 +53,19 @@ def colour_png(values: Tensor) -> str:
     return uri(Image.fromarray(array, "RGB"))
 
 
-def uri(picture: Any) -> str:
-    """A Pillow image as a PNG data URI."""
+def thumbnail(photo: Tensor, side: int = 260) -> str:
+    """A photo (1 or 3, H, W) in 0..1, made smaller, as a JPEG data URI."""
+    array = (photo.detach().cpu().clamp(0, 1).permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    picture = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+    picture.thumbnail((side, side))
+    return uri(picture, "JPEG")
+
+
+def uri(picture: Any, kind: str = "PNG") -> str:
+    """A Pillow image as a data URI."""
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    picture.save(buffer, kind, optimize=True)
+    return f"data:image/{kind.lower()};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def overlay(image: Tensor, heat: Tensor) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 import torch
 from torch import Tensor
 
 from cnn.arithmetic import connections, reach, summary
-from cnn.report.images import colour_png, overlay, png
+from cnn.report.images import colour_png, overlay, png, thumbnail
 from cnn.report.layers import MOST_NUMBERS
 from cnn.saliency import last_convolution
 from cnn.trace import Trace
@@ -33,6 +34,17 @@ def prediction(seen: Trace, probabilities: Tensor, classes: tuple[str, ...], lab
         f" with {100 * float(probabilities[best]):.2f} %.{truth}</p>{rows}"
         '<p class="soft">Bars: softmax, which makes scores positive with the sum 1. Right: the scores before it.</p>'
         "</div></div>"
+    )
+
+
+def origin(photo: Tensor | None, notes: Sequence[str]) -> str:
+    """The photo as it was found, small, and what was done to it."""
+    if photo is None:
+        return ""
+    done = "; ".join(notes) or "scaled"
+    return (
+        f'<figure class="origin"><img src="{thumbnail(photo[0])}" alt="The photo as it was found">'
+        f"<figcaption>Your photo, {photo.shape[-2]} × {photo.shape[-1]} pixels: {escape(done)}.</figcaption></figure>"
     )
 
 

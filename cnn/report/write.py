@@ -43,11 +43,14 @@ def write_report(
     label: str | None = None,
     command: str | None = None,
     facts: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    photo: Tensor | None = None,
 ) -> Report:
     """Write the report of `model` reading `image` (1, C, H, W) in 0..1.
 
     classes: one name a score (None: 0, 1, ...). label: the image's true class, when known. command: what to type to
-    get this file again. facts: further lines for "Do it again", such as the seed. UserError for a batch of images,
+    get this file again. facts: further lines for "Do it again", such as the seed. notes, photo:
+    what was done to a photo (1, 1 or 3, H, W) to make `image`. UserError for a batch of images,
     a model that gives no row of scores, or names that do not fit the scores.
     """
     if image.dim() != 4 or image.shape[0] != 1:
@@ -63,7 +66,7 @@ def write_report(
         script="\n".join(asset(name) for name in SCRIPTS),
         steps=steps,
         values=values,
-        prediction=sections.prediction(seen, probabilities(seen), names, label),
+        prediction=sections.prediction(seen, probabilities(seen), names, label) + sections.origin(photo, notes),
         pixels=sections.pixels(image[0]),
         layers=layers(seen),
         where=sections.where(image[0], saliency(model, image), regions),

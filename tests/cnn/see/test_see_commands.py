@@ -54,7 +54,10 @@ def test_explain_ones_own_handwriting(
     assert result["prediction"] == "7"
     assert any("inverted" in str(note) for note in result["notes"])  # type: ignore[union-attr]
     assert page.stat().st_size < 600_000
-    assert "epochs 4" in page.read_text()
+    text = page.read_text()
+    assert "epochs 4" in text
+    assert "Your photo, 300 × 300 pixels: inverted" in text
+    assert str(tmp_path) not in text.split('id="again"')[0]
 
 
 def test_explain_a_persons_own_class(capsys: pytest.CaptureFixture[str], tmp_path: Path, handwriting: Path) -> None:
