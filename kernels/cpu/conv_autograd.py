@@ -35,10 +35,12 @@ def run(
         return pool.run_forward(kernels, plan.after, z, coded)
     y = torch.empty_strided(plan.shape, plan.stride, dtype=x.dtype)
     if plan.kind == "depthwise":
-        kernels.depthwise_forward(plan.address, x.data_ptr(), w.data_ptr(), address(b), y.data_ptr())
+        native.check(kernels.depthwise_forward(plan.address, x.data_ptr(), w.data_ptr(), address(b), y.data_ptr()))
         return y, None
     code = torch.empty_strided(plan.shape, plan.stride, dtype=torch.uint8) if coded else None
-    kernels.conv_forward(plan.address, x.data_ptr(), w.data_ptr(), address(b), y.data_ptr(), address(code))
+    native.check(
+        kernels.conv_forward(plan.address, x.data_ptr(), w.data_ptr(), address(b), y.data_ptr(), address(code))
+    )
     return y, code
 
 
@@ -70,7 +72,7 @@ def depthwise_gradients(kernels: native.Kernels, plan: Plan, x: Tensor, w: Tenso
         dx = convolution_backward(dz, x, w, plan, (True, False, False))[0]
     if mask[1]:
         total = torch.empty(w.shape, dtype=torch.float32)
-        kernels.depthwise_weight_gradient(plan.address, dz.data_ptr(), x.data_ptr(), total.data_ptr())
+        native.check(kernels.depthwise_weight_gradient(plan.address, dz.data_ptr(), x.data_ptr(), total.data_ptr()))
         dw = total.to(w.dtype)
     return dx, dw, dz.sum((0, 2, 3)) if mask[2] else None
 

@@ -52,7 +52,7 @@ class LeNetPlan(ctypes.Structure):
 
 
 class Kernels:
-    """The functions of one instruction set; each takes addresses and raises MemoryError when memory runs out."""
+    """The functions of one instruction set; each takes addresses and returns a status for `check`."""
 
     isa: str
     pool_forward: Callable[..., int]
@@ -69,14 +69,13 @@ class Kernels:
             function = getattr(library, f"{name}_{isa}")
             function.argtypes = [ctypes.c_void_p] * arguments
             function.restype = ctypes.c_int
-            function.errcheck = _check
             setattr(self, name, function)
 
 
-def _check(status: int, function: Any, arguments: Any) -> int:
+def check(status: int) -> None:
+    """MemoryError when a kernel found no memory for its scratch space; every call passes its status here."""
     if status:
-        raise MemoryError(f"{function.__name__}: no memory for scratch space")
-    return status
+        raise MemoryError("the CPU kernels found no memory for their scratch space")
 
 
 def variants() -> dict[str, Kernels]:

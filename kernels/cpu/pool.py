@@ -10,7 +10,7 @@ from torch import Tensor
 from kernels import aten
 from kernels.common.arguments import IntOrPair
 from kernels.cpu import native
-from kernels.cpu.guard import eager, plain
+from kernels.cpu.guard import TYPES, eager, plain
 from kernels.cpu.pool_plan import (
     PAIR,
     SLICE_ELEMENTS,
@@ -35,7 +35,9 @@ def run_forward(kernels: native.Kernels, plan: Plan, x: Tensor, coded: bool) -> 
     """The pooled map and, when asked, its codes."""
     y = torch.empty_strided(plan.shape, plan.stride, dtype=x.dtype)
     code = torch.empty_strided(plan.shape, plan.stride, dtype=torch.uint8) if coded else None
-    kernels.pool_forward(plan.address, x.data_ptr(), y.data_ptr(), None if code is None else code.data_ptr())
+    native.check(
+        kernels.pool_forward(plan.address, x.data_ptr(), y.data_ptr(), None if code is None else code.data_ptr())
+    )
     return y, code
 
 
@@ -46,7 +48,9 @@ def run_backward(
     if dy.stride() != plan.stride:
         dy = dense(dy, plan.stride)
     dx = torch.empty_strided(shape, strides_of(shape, plan.channels_last), dtype=dy.dtype)
-    kernels.pool_backward(plan.address, dy.data_ptr(), None if code is None else code.data_ptr(), dx.data_ptr())
+    native.check(
+        kernels.pool_backward(plan.address, dy.data_ptr(), None if code is None else code.data_ptr(), dx.data_ptr())
+    )
     return dx
 
 
@@ -85,31 +89,86 @@ class Pool(torch.autograd.Function):
         return run_backward(ctx.kernels, ctx.plan, g, code, x.shape), None, None
 
 
-def _slices(x: Tensor, average: bool) -> Tensor | None:
-    """A 2x2 pool with stride 2 by elementwise operators on strided slices, or None where torch's pool is as fast.
+def sliceable(name: str, a: dict[str, Any]) -> bool:
+    """Whether a call, given by its arguments' names, is a 2x2 pool with stride 2 that runs on strided slices."""
+    x: Tensor = a["input"]
+    if a["kernel_size"] not in PAIR or a["stride"] not in (None, *PAIR) or a["padding"] not in (0, (0, 0)):
+        return False
+    if a.get("return_indices") or a.get("dilation", 1) not in (1, (1, 1)) or a.get("divisor_override") is not None:
+        return False
+    if x.dim() != 4 or x.shape[2] % 2 or x.shape[3] % 2 or x.numel() < SLICE_ELEMENTS:
+        return False
+    average, last = name == "avg_pool2d", layout(x.shape, x.stride())
+    if last is None or (x.requires_grad and torch.is_grad_enabled()):
+        return False
+    if average:
+        return not last and x.dtype is torch.float32
+    return not last or x.shape[1] < 64
+
+
+def slices(x: Tensor, average: bool) -> Tensor:
+    """A 2x2 pool with stride 2 by elementwise operators on strided slices.
 
     Never under autograd: the derivative of torch.maximum splits ties in halves.
     """
-    if x.dim() != 4 or x.shape[2] % 2 or x.shape[3] % 2 or x.numel() < SLICE_ELEMENTS:
-        return None
-    channels_last = layout(x.shape, x.stride())
-    if channels_last is None or (channels_last and (average or x.shape[1] >= 64)):
-        return None
     if average:
-        if x.dtype is not torch.float32:
-            return None
         rows = x[:, :, ::2] + x[:, :, 1::2]
         return (rows[..., ::2] + rows[..., 1::2]).mul_(0.25)
     rows = torch.maximum(x[:, :, ::2], x[:, :, 1::2])
     return torch.maximum(rows[..., ::2], rows[..., 1::2])
 
 
-def _apply(plan: Plan, x: Tensor, training: bool) -> Tensor:
-    kernels = native.KERNELS
-    assert kernels is not None
-    if training:
-        return Pool.apply(x, plan, kernels)  # type: ignore[no-any-return, no-untyped-call]
-    return run_forward(kernels, plan, x, coded=False)[0]
+def training(x: Tensor) -> bool:
+    """Whether autograd is to record a pool of x."""
+    return x.requires_grad and torch.is_grad_enabled()
+
+
+def find_max_plan(
+    x: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool, return_indices: bool
+) -> Plan | None:
+    """The plan of a max_pool2d call, None where torch's operator is to run."""
+    if native.KERNELS is None or return_indices or small(x, False) or dilation not in (1, (1, 1)):
+        return None
+    if not (eager() and plain(x)):
+        return None
+    try:
+        return max_plan(
+            x.shape, x.stride(), x.dtype is torch.bfloat16, torch.get_num_threads(), training(x),
+            sizes(kernel), sizes(stride), sizes(padding), ceil_mode,
+        )  # fmt: skip
+    except UnusualError:
+        return None
+
+
+def find_avg_plan(
+    x: Tensor, kernel: Any, stride: Any, padding: Any, ceil_mode: bool, include_pad: bool, divisor: int | None
+) -> Plan | None:
+    """The plan of an avg_pool2d call, None where torch's operator is to run."""
+    if native.KERNELS is None or small(x, True) or not (eager() and plain(x)):
+        return None
+    try:
+        return avg_plan(
+            x.shape, x.stride(), x.dtype is torch.bfloat16, torch.get_num_threads(), training(x),
+            sizes(kernel), sizes(stride), sizes(padding), ceil_mode, include_pad, divisor,
+        )  # fmt: skip
+    except UnusualError:
+        return None
+
+
+def execute(plan: Plan, x: Tensor) -> Tensor:
+    """The planned pool, recorded by autograd where it is to be."""
+    assert native.KERNELS is not None
+    if training(x):
+        return Pool.apply(x, plan, native.KERNELS)  # type: ignore[no-any-return, no-untyped-call]
+    return run_forward(native.KERNELS, plan, x, coded=False)[0]
+
+
+def _strided(name: str, **arguments: Any) -> Tensor | None:
+    """The pool on strided slices where there are no compiled kernels and it applies."""
+    x = arguments["input"]
+    if native.KERNELS is not None or type(x) not in TYPES or not (eager() and plain(x)):
+        return None
+    return slices(x, name == "avg_pool2d") if sliceable(name, arguments) else None
 
 
 def max_pool2d(
@@ -122,22 +181,15 @@ def max_pool2d(
     return_indices: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """torch.nn.functional.max_pool2d on a CPU tensor."""
-    if not (return_indices or small(input, False)) and dilation in (1, (1, 1)) and eager() and plain(input):
-        training = input.requires_grad and torch.is_grad_enabled()
-        if native.KERNELS is not None:
-            try:
-                plan = max_plan(
-                    input.shape, input.stride(), input.dtype is torch.bfloat16, torch.get_num_threads(), training,
-                    sizes(kernel_size), sizes(stride), sizes(padding), ceil_mode,
-                )  # fmt: skip
-            except UnusualError:
-                plan = None
-            if plan is not None:
-                return _apply(plan, input, training)
-        elif kernel_size in PAIR and stride in (None, *PAIR) and padding in (0, (0, 0)) and not training:
-            pooled = _slices(input, average=False)
-            if pooled is not None:
-                return pooled
+    plan = find_max_plan(input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+    if plan is not None:
+        return execute(plan, input)
+    pooled = _strided(
+        "max_pool2d", input=input, kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation,
+        return_indices=return_indices,
+    ) if native.KERNELS is None else None  # fmt: skip
+    if pooled is not None:
+        return pooled
     return aten.max_pool2d(input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
@@ -151,21 +203,15 @@ def avg_pool2d(
     divisor_override: int | None = None,
 ) -> Tensor:
     """torch.nn.functional.avg_pool2d on a CPU tensor."""
-    if not small(input, True) and eager() and plain(input):
-        training = input.requires_grad and torch.is_grad_enabled()
-        if native.KERNELS is not None:
-            try:
-                plan = avg_plan(
-                    input.shape, input.stride(), input.dtype is torch.bfloat16, torch.get_num_threads(), training,
-                    sizes(kernel_size), sizes(stride), sizes(padding), ceil_mode, count_include_pad, divisor_override,
-                )  # fmt: skip
-            except UnusualError:
-                plan = None
-            if plan is not None:
-                return _apply(plan, input, training)
-        elif kernel_size in PAIR and stride in (None, *PAIR) and padding in (0, (0, 0)) and divisor_override is None:
-            pooled = None if training else _slices(input, average=True)
-            if pooled is not None:
-                return pooled
-    sizes_: Any = (kernel_size, stride, padding)
-    return aten.avg_pool2d(input, *sizes_, ceil_mode, count_include_pad, divisor_override)
+    plan = find_avg_plan(input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    if plan is not None:
+        return execute(plan, input)
+    pooled = _strided(
+        "avg_pool2d", input=input, kernel_size=kernel_size, stride=stride, padding=padding,
+        divisor_override=divisor_override,
+    ) if native.KERNELS is None else None  # fmt: skip
+    if pooled is not None:
+        return pooled
+    torchs: Any = aten.avg_pool2d
+    result: Tensor = torchs(input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    return result

@@ -89,10 +89,12 @@ void dense_input_gradient(const float* g, int64_t images, int64_t out, const T* 
 }
 
 template <int O, int V>
-INLINE void outer_tile(const float* g, int64_t images, int64_t out, const float* x, int64_t in, float* dw, int last) {
-    vfloat total[O][V];
-    for (int o = 0; o < O; o++)
-        for (int v = 0; v < V; v++) total[o][v] = load_upto(dw + o * in + v * LANES, v == V - 1 ? last : LANES);
+INLINE void outer_tile(const float* g, int64_t images, int64_t out, const float* x, int64_t in, float* dw, int last,
+                       bool fresh) {
+    vfloat total[O][V] = {};
+    if (!fresh)
+        for (int o = 0; o < O; o++)
+            for (int v = 0; v < V; v++) total[o][v] = load_upto(dw + o * in + v * LANES, v == V - 1 ? last : LANES);
     for (int64_t i = 0; i < images; i++) {
         vfloat from[V];
         for (int v = 0; v < V; v++) from[v] = load_upto(x + i * in + v * LANES, v == V - 1 ? last : LANES);
@@ -106,21 +108,24 @@ INLINE void outer_tile(const float* g, int64_t images, int64_t out, const float*
 }
 
 template <int O>
-void outer_rows(const float* g, int64_t images, int64_t out, const float* x, int64_t in, float* dw) {
+void outer_rows(const float* g, int64_t images, int64_t out, const float* x, int64_t in, float* dw, bool fresh) {
     int64_t j = 0;
-    for (; j + 5 * LANES <= in; j += 5 * LANES) outer_tile<O, 5>(g, images, out, x + j, in, dw + j, LANES);
-    for (; j < in; j += LANES) outer_tile<O, 1>(g, images, out, x + j, in, dw + j, rest(in, j));
+    for (; j + 5 * LANES <= in; j += 5 * LANES) outer_tile<O, 5>(g, images, out, x + j, in, dw + j, LANES, fresh);
+    for (; j < in; j += LANES) outer_tile<O, 1>(g, images, out, x + j, in, dw + j, rest(in, j), fresh);
 }
 
-// Adds a block of images to dw[out][in] and db[out].
+// Adds a block of images to dw[out][in] and db[out]; the first block (`fresh`) writes them.
 inline void dense_weight_gradient(const float* g, int64_t images, int64_t out, const float* x, int64_t in, float* dw,
-                                  float* db) {
+                                  float* db, bool fresh) {
     constexpr int ROWS = LANES == 16 ? 4 : 2;
     int64_t o = 0;
-    for (; o + ROWS <= out; o += ROWS) outer_rows<ROWS>(g + o, images, out, x, in, dw + o * in);
-    for (; o < out; o++) outer_rows<1>(g + o, images, out, x, in, dw + o * in);
-    for (int64_t i = 0; i < images; i++)
-        for (o = 0; o < out; o++) db[o] += g[i * out + o];
+    for (; o + ROWS <= out; o += ROWS) outer_rows<ROWS>(g + o, images, out, x, in, dw + o * in, fresh);
+    for (; o < out; o++) outer_rows<1>(g + o, images, out, x, in, dw + o * in, fresh);
+    for (o = 0; o < out; o++) {
+        float total = fresh ? 0.0f : db[o];
+        for (int64_t i = 0; i < images; i++) total += g[i * out + o];
+        db[o] = total;
+    }
 }
 
 }  // namespace ISA

@@ -21,10 +21,9 @@ template <class T> void pack(const LeNetParameters& from, Packed& to) {
         to.b1[k] = to_float(b1[k]);
         for (int t = 0; t < TAPS5; t++) to.w1[t][k] = to_float(w1[k * TAPS5 + t]);
     }
-    for (int k = 0; k < K2; k++) {
-        to.b2[k] = to_float(b2[k]);
-        for (int t = 0; t < K1 * TAPS5; t++) to.w2[t][k] = to_float(w2[k * K1 * TAPS5 + t]);
-    }
+    for (int k = 0; k < K2; k++) to.b2[k] = to_float(b2[k]);
+    for (int t = 0; t < K1 * TAPS5; t++)
+        for (int k = 0; k < K2; k++) to.w2[t][k] = to_float(w2[k * K1 * TAPS5 + t]);
 }
 
 // Pooled row i of filters k .. k + KB from column q of the frame: 2 rows x 2 vectors of the convolution.

@@ -8,6 +8,10 @@
 #include "lenet.h"
 
 namespace ISA {
+struct Gradients {  // float32, in torch's layout
+    float *w1, *b1, *w2, *b2, *w3, *b3, *w4, *b4, *w5, *b5;
+};
+
 namespace {
 
 constexpr int LINE = P1 * K1;                         // one row of the turned activation
@@ -28,10 +32,6 @@ struct Workspace {
     float dw1[K1][5][SHORT * LANES], dw2[K2][5][VECTORS * LANES];
     float g[BLOCK * MOST_CLASSES], d2[BLOCK * F2], d1[BLOCK * F1], da2[BLOCK * A2];
     Event events[4 * P1 * P1 + 1];
-};
-
-struct Gradients {  // float32, in torch's layout
-    float *w1, *b1, *w2, *b2, *w3, *b3, *w4, *b4, *w5, *b5;
 };
 
 // The live outputs behind one plane of `side` x `side` pooled gradients, `step` apart, for patches in rows of `pitch`
@@ -144,19 +144,19 @@ template <bool AVERAGE> void first_weight_gradient(const uint8_t* code, Workspac
     }
 }
 
-// Adds the gradients of up to BLOCK images from `first` to `to` and to the patches of the workspace.
+// Adds the gradients of up to BLOCK images from `first` to `to` (`fresh`: writes them) and to the workspace's patches.
 template <class T, bool AVERAGE>
 void block(const LeNetPlan& d, const T* dlogits, const T* x, const LeNetParameters& p, const float* saved,
-           const uint8_t* codes, int64_t first, int64_t images, const Gradients& to, Workspace& s) {
+           const uint8_t* codes, int64_t first, int64_t images, bool fresh, const Gradients& to, Workspace& s) {
     const float *a1 = saved + first * A1, *a2 = saved + d.n * A1 + first * A2;
     const float *f1 = saved + d.n * (A1 + A2) + first * F1, *f2 = saved + d.n * (A1 + A2 + F1) + first * F2;
     auto at = [](void* q) { return static_cast<const T*>(q); };
     for (int64_t i = 0; i < images * d.classes; i++) s.g[i] = to_float(dlogits[first * d.classes + i]);
-    dense_weight_gradient(s.g, images, d.classes, f2, F2, to.w5, to.b5);
+    dense_weight_gradient(s.g, images, d.classes, f2, F2, to.w5, to.b5, fresh);
     dense_input_gradient(s.g, images, d.classes, at(p.w5), F2, f2, s.d2);
-    dense_weight_gradient(s.d2, images, F2, f1, F1, to.w4, to.b4);
+    dense_weight_gradient(s.d2, images, F2, f1, F1, to.w4, to.b4, fresh);
     dense_input_gradient(s.d2, images, F2, at(p.w4), F1, f1, s.d1);
-    dense_weight_gradient(s.d1, images, F1, a2, A2, to.w3, to.b3);
+    dense_weight_gradient(s.d1, images, F1, a2, A2, to.w3, to.b3, fresh);
     dense_input_gradient<T>(s.d1, images, F1, at(p.w3), A2, nullptr, s.da2);
     for (int64_t i = 0; i < images; i++) {
         const uint8_t* code = codes + (first + i) * CODES;
@@ -185,60 +185,67 @@ void unpack_patches(const Workspace& s, const Gradients& to) {
             for (int t = 0; t < TAPS5; t++) to.w2[(k * K1 + c) * TAPS5 + t] = s.dw2[k][t / 5][t % 5 * K1 + c];
 }
 
-// All gradients in one buffer, each from a multiple of 16 floats: 64 bytes.
-int64_t spread(const LeNetPlan& d, float* from, Gradients* to) {
-    const int64_t size[10] = {K1 * TAPS5, K1, K2 * K1 * TAPS5, K2, F1 * A2, F1, F2 * F1, F2, d.classes * F2, d.classes};
-    float** field[10] = {&to->w1, &to->b1, &to->w2, &to->b2, &to->w3, &to->b3, &to->w4, &to->b4, &to->w5, &to->b5};
-    int64_t at = 0;
-    for (int i = 0; i < 10; i++) {
-        if (from) *field[i] = from + at;
-        at += ceil_div(size[i], 16) * 16;
-    }
-    return at;
+constexpr int64_t HIDDEN = K1 * TAPS5 + K1 + K2 * K1 * TAPS5 + K2 + F1 * A2 + F1 + F2 * F1 + F2;
+
+// A thread's own gradients, all in one buffer of `floats(d)`.
+int64_t floats(const LeNetPlan& d) { return HIDDEN + d.classes * (F2 + 1); }
+Gradients inside(const LeNetPlan& d, float* at) {
+    auto next = [&](int64_t size) { return at += size, at - size; };
+    float *w1 = next(K1 * TAPS5), *b1 = next(K1), *w2 = next(K2 * K1 * TAPS5), *b2 = next(K2);
+    float *w3 = next(F1 * A2), *b3 = next(F1), *w4 = next(F2 * F1), *b4 = next(F2);
+    float *w5 = next(d.classes * F2), *b5 = next(d.classes);
+    return {w1, b1, w2, b2, w3, b3, w4, b4, w5, b5};
+}
+
+void add(const LeNetPlan& d, const Gradients& to, const Gradients& from) {
+    auto all = [](float* y, const float* x, int64_t size) {
+        for (int64_t i = 0; i < size; i++) y[i] += x[i];
+    };
+    all(to.w1, from.w1, K1 * TAPS5), all(to.b1, from.b1, K1), all(to.w2, from.w2, K2 * K1 * TAPS5);
+    all(to.b2, from.b2, K2), all(to.w3, from.w3, F1 * A2), all(to.b3, from.b3, F1), all(to.w4, from.w4, F2 * F1);
+    all(to.b4, from.b4, F2), all(to.w5, from.w5, d.classes * F2), all(to.b5, from.b5, d.classes);
 }
 
 template <class T>
 int backward(const LeNetPlan& d, const T* dlogits, const T* x, const LeNetParameters& p, const float* saved,
-             const uint8_t* codes, float* gradients) {
-    Gradients none;
-    int64_t blocks = ceil_div(d.n, BLOCK), chunks = chunks_for(d.threads, blocks), total = spread(d, nullptr, &none);
-    Memory parts = allocate((chunks - 1) * total);
+             const uint8_t* codes, const Gradients& gradients) {
+    int64_t blocks = ceil_div(d.n, BLOCK), chunks = chunks_for(d.threads, blocks);
+    Memory parts = allocate((chunks - 1) * floats(d));
     if (!parts) return -1;
     std::atomic<int> failed{0};
     parallel(blocks, chunks, [&](int64_t chunk, int64_t begin, int64_t end) {
-        float* mine = chunk ? parts.get() + (chunk - 1) * total : gradients;
-        memset(mine, 0, total * sizeof(float));
+        Gradients to = chunk ? inside(d, parts.get() + (chunk - 1) * floats(d)) : gradients;
         std::unique_ptr<Workspace, decltype(&free)> s(static_cast<Workspace*>(calloc(1, sizeof(Workspace))), &free);
         if (!s) {
             failed = -1;
             return;
         }
-        Gradients to;
-        spread(d, mine, &to);
+        for (int k = 0; k < K1; k++) to.b1[k] = 0;
+        for (int k = 0; k < K2; k++) to.b2[k] = 0;
         pack_patches(static_cast<const T*>(p.w2), *s);
         for (int64_t i = begin; i < end; i++) {
             int64_t first = i * BLOCK, images = smaller(BLOCK, d.n - first);
             if (d.average)
-                block<T, true>(d, dlogits, x, p, saved, codes, first, images, to, *s);
+                block<T, true>(d, dlogits, x, p, saved, codes, first, images, i == begin, to, *s);
             else
-                block<T, false>(d, dlogits, x, p, saved, codes, first, images, to, *s);
+                block<T, false>(d, dlogits, x, p, saved, codes, first, images, i == begin, to, *s);
         }
         unpack_patches(*s, to);
     });
-    for (int64_t c = 0; c + 1 < chunks; c++)
-        for (int64_t i = 0; i < total; i++) gradients[i] += parts[c * total + i];
+    if (failed) return failed;
+    for (int64_t c = 0; c + 1 < chunks; c++) add(d, gradients, inside(d, parts.get() + c * floats(d)));
     return failed;
 }
 
 }  // namespace
 }  // namespace ISA
 
-// The gradients of the ten parameters, float32, one after the other in `gradients`, each rounded up to 16 floats.
+// The gradients of the ten parameters, float32.
 EXPORT(lenet_backward)(const LeNetPlan* plan, const void* dlogits, const void* x, const LeNetParameters* parameters,
-                       const float* saved, const uint8_t* codes, float* gradients) {
+                       const float* saved, const uint8_t* codes, const ISA::Gradients* gradients) {
     using namespace ISA;
     if (plan->classes > MOST_CLASSES || plan->size + 2 * plan->pad != SIDE) return -2;
     return plan->bf16
-               ? backward(*plan, (const bfloat16*)dlogits, (const bfloat16*)x, *parameters, saved, codes, gradients)
-               : backward(*plan, (const float*)dlogits, (const float*)x, *parameters, saved, codes, gradients);
+               ? backward(*plan, (const bfloat16*)dlogits, (const bfloat16*)x, *parameters, saved, codes, *gradients)
+               : backward(*plan, (const float*)dlogits, (const float*)x, *parameters, saved, codes, *gradients);
 }
