@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from kernels.common.device import shared_limit
 from kernels.common.launch import launch
 from kernels.common.layout import empty, is_channels_last
 from kernels.conv2d.arguments import DIRECT_BLOCK, accumulator, index, launch_gemm, numerics, strides, tiles, window
@@ -27,7 +28,7 @@ def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bo
     if g.c == 0:  # a sum over no channels
         y.zero_() if bias is None else y.copy_(bias[:, None, None])
         return y.relu_() if relu else y
-    chosen = plan("fprop", g, x.element_size())
+    chosen = plan("fprop", g, x.element_size(), shared_limit(x.device))
     head = {"x_ptr": x, "w_ptr": w, "bias_ptr": x if bias is None else bias, "y_ptr": y}
     flags = {"HAS_BIAS": bias is not None, "RELU": relu}
     if chosen.tile is None:
@@ -53,7 +54,7 @@ def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bo
             BLOCK=DIRECT_BLOCK,
         )
         return y
-    if not chosen.flat:
+    if chosen.packed:
         head["x_ptr"] = x = channels_innermost(x)
         head["w_ptr"] = w = channels_innermost(w)
         head["y_ptr"] = y = y if channels_last else empty(y, y.shape, True)
@@ -75,10 +76,10 @@ def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bo
         C=g.c_group,
         **window(g),
         **flags,
-        FLAT=chosen.flat,
+        FLAT=not chosen.packed,
         **numerics(x, y),
     )
-    return y if chosen.flat or channels_last else channels_outermost(y)
+    return y if channels_last or not chosen.packed else channels_outermost(y)
 
 
 def fprop_pool(
@@ -91,9 +92,9 @@ def fprop_pool(
     code = empty(x, shape if want_code else (0,) * 4, channels_last, torch.uint8)
     if y.numel() == 0:
         return y, code
-    chosen = plan("fprop_pool", g, x.element_size())
+    chosen = plan("fprop_pool", g, x.element_size(), shared_limit(x.device))
     assert chosen.tile is not None, "the op composes convolution and pool where the convolution is direct"
-    if not chosen.flat:
+    if chosen.packed:
         x, w = channels_innermost(x), channels_innermost(w)
         if not channels_last:
             y, code = empty(y, y.shape, True), empty(code, code.shape, True)
@@ -121,9 +122,9 @@ def fprop_pool(
         HAS_BIAS=bias is not None,
         AVERAGE=average,
         HAS_CODE=want_code,
-        FLAT=chosen.flat,
+        FLAT=not chosen.packed,
         **numerics(x, y),
     )
-    if not (chosen.flat or channels_last):
+    if chosen.packed and not channels_last:
         y, code = channels_outermost(y), channels_outermost(code) if want_code else code
     return y, code

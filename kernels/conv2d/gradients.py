@@ -9,6 +9,7 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
+from kernels.common.device import shared_limit
 from kernels.common.jit import reduce_splits_kernel
 from kernels.common.launch import launch
 from kernels.common.layout import empty, is_channels_last
@@ -28,7 +29,7 @@ from kernels.conv2d.direct import direct_dgrad_kernel, direct_wgrad_kernel
 from kernels.conv2d.dz import dz_kernel
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.pack import channels_innermost, channels_outermost
-from kernels.conv2d.plan import FLAT_CHANNELS, PROGRAMS, plan
+from kernels.conv2d.plan import PROGRAMS, plan
 from kernels.conv2d.wgrad import wgrad_kernel
 
 
@@ -37,7 +38,7 @@ def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
     dx = empty(dy, (g.n, g.c, g.h, g.w), channels_last)
     if dx.numel() == 0:
         return dx
-    chosen = plan("dgrad", g, dy.element_size())
+    chosen = plan("dgrad", g, dy.element_size(), shared_limit(dy.device))
     head = {"dy_ptr": dy, "w_ptr": w, "dx_ptr": dx}
     if chosen.tile is None:
         launch(
@@ -61,8 +62,7 @@ def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
             BLOCK=DIRECT_BLOCK,
         )
         return dx
-    packed = min(g.c_group, g.k_group) >= FLAT_CHANNELS
-    if packed:
+    if chosen.packed:
         head["dy_ptr"] = dy = channels_innermost(dy)
         head["w_ptr"] = w = _packed_for_dgrad(w)
         head["dx_ptr"] = dx = dx if channels_last else empty(dx, dx.shape, True)
@@ -88,7 +88,7 @@ def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
         STEP_W=g.stride[1] // math.gcd(g.stride[1], g.dilation[1]),
         **numerics(dy, dx),
     )
-    return dx if channels_last or not packed else channels_outermost(dx)
+    return dx if channels_last or not chosen.packed else channels_outermost(dx)
 
 
 def _packed_for_dgrad(w: Tensor) -> Tensor:
@@ -104,8 +104,8 @@ def wgrad(dy: Tensor, x: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
     pixels = g.n * g.p * g.q
     if dw.numel() == 0 or pixels == 0:
         return dw.zero_()
-    chosen = plan("wgrad", g, dy.element_size())
-    if chosen.tile is not None and min(g.c_group, g.k_group) >= FLAT_CHANNELS:
+    chosen = plan("wgrad", g, dy.element_size(), shared_limit(dy.device))
+    if chosen.packed:
         dy, x = channels_innermost(dy), channels_innermost(x)
     partial = _partial(dw, chosen.splits)
     common: dict[str, Any] = {"dy_ptr": dy, "x_ptr": x, "dw_ptr": partial, "pixels": pixels}

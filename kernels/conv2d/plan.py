@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 
+from kernels.common.device import SHARED_DEFAULT
 from kernels.conv2d.geometry import Conv2dGeometry
 
 PASSES = ("fprop", "fprop_pool", "dgrad", "wgrad")
@@ -18,8 +19,11 @@ PROGRAMS = 264
 """Programs that fill a large card twice (2 x 132 multiprocessors): the aim when work is cut finer."""
 DIRECT_CHANNELS = 16
 """Below this width of a group a matrix product would be mostly padding: tl.dot needs 16 columns."""
-FLAT_CHANNELS = 32
-"""Below this many input channels K is walked in flat (r, s, c) order, since a block of channels would be padded."""
+PACKED_CHANNELS = 32
+"""From this width on operands have adjacent channels and K is walked in blocks of them; below, a block would be mostly
+padding, and fprop walks K in flat (r, s, c) order."""
+HOPPER_SHARED = 200_000
+"""Bytes of shared memory a program that tell an H100 or B200 from the cards without wgmma or tcgen05."""
 
 
 @dataclass(frozen=True)
@@ -35,25 +39,53 @@ class Tile:
 
 @dataclass(frozen=True)
 class Plan:
-    """algorithm "gemm" or "direct" (tile None); flat: order of K in fprop; splits: parts of wgrad's sum."""
+    """algorithm "gemm" or "direct" (tile None); packed: operands with adjacent channels, K walked in blocks of them;
+    splits: parts of wgrad's sum."""
 
     algorithm: str
     tile: Tile | None
-    flat: bool = False
+    packed: bool = False
     splits: int = 1
 
 
-def _tile(block_m: int, block_n: int, block_k: int) -> Tile:
-    return Tile(block_m, block_n, block_k, 8 if block_m * block_n >= 128 * 128 else 4, 3)
+def stage_bytes(which: str, block_m: int, block_n: int, block_k: int, itemsize: int) -> int:
+    """Shared memory of one pipeline stage: the tiles of one step."""
+    rows = 4 * block_m if which == "fprop_pool" else block_m
+    return (rows + block_n) * block_k * itemsize
 
 
-def tiles(which: str, itemsize: int) -> list[Tile]:
-    """Every tile the heuristic can give for a pass and an element size in bytes (2, 4 or 8)."""
+def _tile(which: str, block_m: int, block_n: int, block_k: int, itemsize: int, shared: int) -> Tile:
+    """The tile with as many stages (2 or 3) as `shared` bytes hold."""
+    warps = 8 if block_m * block_n >= 128 * 128 else 4
+    stages = 3 if 3 * stage_bytes(which, block_m, block_n, block_k, itemsize) <= shared else 2
+    return Tile(block_m, block_n, block_k, warps, stages)
+
+
+def tiles(which: str, itemsize: int, shared: int = SHARED_DEFAULT, packed: bool = True) -> list[Tile]:
+    """Every tile the heuristic can give for a pass, an element size in bytes (2, 4 or 8) and a shared memory.
+
+    `packed`: channels are adjacent, so that tiles are read 16 bytes at a time. Elements read one by one need a pointer
+    each, and large tiles would spill; so would float32 tiles of 128 x 128 on cards without wgmma (small `shared`).
+    """
     block_k = {2: 64, 4: 32, 8: 16}[itemsize]
-    wide = (16, 32, 64) if which == "fprop_pool" or itemsize == 8 else (16, 32, 64, 128)
-    tall = (16, 32, 64, 128) if which == "wgrad" else (32, 64, 128)
-    tall = tuple(m for m in tall if m <= max(wide))
-    return [_tile(m, n, k) for m, n, k in product(tall, wide, sorted({min(32, block_k), block_k}))]
+    if itemsize == 8:
+        tall, wide = (16, 32), (16, 32)
+    elif not packed:
+        tall, wide, block_k = (16, 32, 64), (16, 32, 64), 32
+    else:
+        tall, wide = (16, 32, 64, 128), (16, 32, 64, 128)
+        if itemsize == 4 and shared < HOPPER_SHARED:
+            wide = (16, 32, 64)
+    if which == "fprop_pool":
+        tall, wide = tall[:3], wide[:3]
+    if which != "wgrad":
+        tall = tall[1:]
+    sizes = product(tall, wide, sorted({min(32, block_k), block_k}))
+    return [
+        _tile(which, m, n, k, itemsize, shared)
+        for m, n, k in sizes
+        if 2 * stage_bytes(which, m, n, k, itemsize) <= shared
+    ]
 
 
 def _fit(size: int, choices: Iterator[int] | list[int]) -> int:
@@ -62,16 +94,17 @@ def _fit(size: int, choices: Iterator[int] | list[int]) -> int:
     return next((c for c in ordered if c >= size), ordered[-1])
 
 
-def _choose_tile(which: str, m: int, n: int, k: int, groups: int, itemsize: int) -> Tile:
-    allowed = tiles(which, itemsize)
+def _choose_tile(which: str, m: int, n: int, k: int, groups: int, allowed: list[Tile]) -> Tile:
     block_n = _fit(n, [t.block_n for t in allowed])
+    allowed = [t for t in allowed if t.block_n == block_n]
     block_k = _fit(k, [t.block_k for t in allowed])
-    heights = sorted({t.block_m for t in allowed}, reverse=True)
+    allowed = [t for t in allowed if t.block_k == block_k]
+    heights = sorted((t.block_m for t in allowed), reverse=True)
     block_m = _fit(m, heights)
     if which != "wgrad":  # a small problem is cut finer until it fills the card; wgrad is cut by its splits
         while block_m > heights[-1] and groups * -(-m // block_m) * -(-n // block_n) < PROGRAMS:
             block_m = heights[heights.index(block_m) + 1]
-    return _tile(block_m, block_n, block_k)
+    return next(t for t in allowed if t.block_m == block_m)
 
 
 _forced: dict[str, Tile] = {}
@@ -90,27 +123,35 @@ def force_tile(which: str, tile: Tile) -> Iterator[None]:
             _forced[which] = before
 
 
-def plan(which: str, g: Conv2dGeometry, itemsize: int) -> Plan:
-    """The plan of one pass of one problem; `itemsize` is the element size in bytes."""
+def plan(which: str, g: Conv2dGeometry, itemsize: int, shared: int = SHARED_DEFAULT) -> Plan:
+    """The plan of one pass of one problem: `itemsize` bytes an element, `shared` bytes of shared memory a program."""
     taps = g.r * g.s
     pixels = g.n * g.p * g.q
     if g.groups > 1 and _is_thin(which, g):
         return Plan("direct", None, splits=_splits(g.k * g.c_group * taps // 32 + 1, pixels, 512))
+    packed = is_packed(which, g)
+    allowed = tiles(which, itemsize, shared, packed)
+    forced = _forced.get(which)
     if which == "fprop" or which == "fprop_pool":
-        flat = g.c_group < FLAT_CHANNELS
         rows = g.n * (g.p // 2) * (g.q // 2) if which == "fprop_pool" else pixels
-        depth = 32 if flat else g.c_group
-        tile = _forced.get(which) or _choose_tile(which, rows, g.k_group, depth, g.groups, itemsize)
-        return Plan("gemm", tile, flat=flat)
+        tile = forced or _choose_tile(which, rows, g.k_group, g.c_group if packed else 32, g.groups, allowed)
+        return Plan("gemm", tile, packed)
     if which == "dgrad":
         rows = g.n * -(-g.h // g.stride[0]) * -(-g.w // g.stride[1])
         phases = g.stride[0] * g.stride[1]
-        tile = _forced.get(which) or _choose_tile(which, rows, g.c_group, g.k_group, g.groups * phases, itemsize)
-        return Plan("gemm", tile)
+        tile = forced or _choose_tile(which, rows, g.c_group, g.k_group, g.groups * phases, allowed)
+        return Plan("gemm", tile, packed)
     width = g.c_group * taps
-    tile = _forced.get(which) or _choose_tile(which, g.k_group, width, pixels, g.groups, itemsize)
+    tile = forced or _choose_tile(which, g.k_group, width, pixels, g.groups, allowed)
     programs = g.groups * -(-g.k_group // tile.block_m) * -(-width // tile.block_n)
-    return Plan("gemm", tile, splits=_splits(programs, pixels, 4 * tile.block_k))
+    return Plan("gemm", tile, packed, splits=_splits(programs, pixels, 4 * tile.block_k))
+
+
+def is_packed(which: str, g: Conv2dGeometry) -> bool:
+    """Whether a pass wants its operands with adjacent channels, and is worth a copy where they are not."""
+    if which == "fprop" or which == "fprop_pool":
+        return g.c_group >= PACKED_CHANNELS
+    return min(g.c_group, g.k_group) >= PACKED_CHANNELS
 
 
 def _is_thin(which: str, g: Conv2dGeometry) -> bool:

@@ -1,0 +1,68 @@
+"""The kernels as machine code, compiled here for cards that are not here."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+NAME = "inspect"
+HELP = "compile the kernels for named cards without having them: registers, stack, shared memory, instructions"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("kernel", nargs="?", default="", help="part of a kernel's name; default: all")
+    parser.add_argument("--arch", nargs="*", default=["sm_90"], help="sm_80 sm_86 sm_89 sm_90 sm_100 sm_120 gfx942")
+    parser.add_argument("--dtype", nargs="*", default=["float16", "float32"])
+    parser.add_argument("--case", default="", help="part of a case's name; default: all")
+    parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="also write the rows as JSON lines")
+    parser.add_argument("--processes", type=int, default=min(4, os.cpu_count() or 1))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints a table; exit code 1 when a kernel does not compile, spills, or exceeds a card's shared memory."""
+    from kernels.common.device import INTERPRET
+
+    if INTERPRET:
+        print("bench inspect: unset TRITON_INTERPRET, which replaces the compiler", file=sys.stderr)
+        return 2
+    from bench.machine_code.compile import TARGETS
+    from bench.machine_code.table import DTYPES, jobs, rows
+
+    for name, given, known in (("--arch", args.arch, TARGETS), ("--dtype", args.dtype, DTYPES)):
+        unknown = set(given) - set(known)
+        if unknown:
+            print(f"bench inspect: {name} {sorted(unknown)} is unknown; choose from {sorted(known)}", file=sys.stderr)
+            return 2
+    work = jobs(args.arch, args.dtype, args.kernel, args.case)
+    if not work:
+        print(f"bench inspect: no kernel matches {args.kernel!r} in case {args.case!r}", file=sys.stderr)
+        return 2
+    found = sorted(
+        rows(work, args.processes), key=lambda r: (r["target"], r["kernel"], r["case"], r["dtype"], r["layout"])
+    )
+    for row in found:
+        print(_line(row))
+    if args.json is not None:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text("".join(json.dumps(row) + "\n" for row in found))
+    bad = [row for row in found if not row.get("clean")]
+    print(f"{len(found)} programs, {len(bad)} not clean")
+    return 1 if bad else 0
+
+
+def _line(row: dict[str, Any]) -> str:
+    head = f"{row['target']:7} {row['kernel']:26} {row['case']:20} {row['dtype']:9} {row['layout']:13}"
+    if "error" in row:
+        return f"{head} FAILED {row['error']}"
+    loop = " ".join(f"{name}={count}" for name, count in row["loop"].items())
+    mark = "" if row["clean"] else "  NOT CLEAN"
+    tile = "x".join(str(v) for k, v in row["tile"].items() if k.startswith("BLOCK"))
+    return (
+        f"{head} {tile:12} w{row['num_warps']} regs {row['registers']:3} stack {row['stack']} "
+        f"shared {row['shared']:6} loop: {loop}{mark}"
+    )

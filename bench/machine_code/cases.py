@@ -1,0 +1,78 @@
+"""Calls that between them launch every kernel with the plans it ships, recorded and not run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import kernels
+from kernels.common.device import assume_shared_limit
+from kernels.common.launch import Launch, record
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call, in one dtype and layout; `run` takes them and returns the tensor to differentiate."""
+
+    name: str
+    run: Callable[[torch.dtype, bool], Tensor]
+
+
+def _map(dtype: torch.dtype, channels_last: bool, *shape: int) -> Tensor:
+    form = torch.channels_last if channels_last else torch.contiguous_format
+    return torch.empty(shape, dtype=dtype, memory_format=form).requires_grad_()
+
+
+def _conv(function: Any, x: tuple[int, ...], w: tuple[int, ...], **options: Any) -> Callable[..., Tensor]:
+    def run(dtype: torch.dtype, channels_last: bool) -> Tensor:
+        bias = torch.empty(w[0], dtype=dtype, requires_grad=True)
+        result: Tensor = function(_map(dtype, channels_last, *x), _map(dtype, channels_last, *w), bias, **options)
+        return result
+
+    return run
+
+
+def _pool(function: Any, x: tuple[int, ...], **options: Any) -> Callable[..., Tensor]:
+    def run(dtype: torch.dtype, channels_last: bool) -> Tensor:
+        result: Tensor = function(_map(dtype, channels_last, *x), **options)
+        return result
+
+    return run
+
+
+CASES = (
+    Case("conv3x3 64", _conv(kernels.conv2d_relu, (32, 64, 56, 56), (64, 64, 3, 3), padding=1)),
+    Case("conv3x3 256", _conv(kernels.conv2d, (64, 256, 14, 14), (256, 256, 3, 3), padding=1)),
+    Case("conv3x3/2 128", _conv(kernels.conv2d, (64, 128, 28, 28), (128, 128, 3, 3), padding=1, stride=2)),
+    Case("conv1x1 256-64", _conv(kernels.conv2d_relu, (32, 256, 56, 56), (64, 256, 1, 1))),
+    Case("conv7x7/2 rgb", _conv(kernels.conv2d_relu, (32, 3, 224, 224), (64, 3, 7, 7), padding=3, stride=2)),
+    Case("conv5x5+pool 1-6", _conv(kernels.conv2d_relu_pool2d, (256, 1, 28, 28), (6, 1, 5, 5), padding=2)),
+    Case("conv5x5+pool 6-16", _conv(kernels.conv2d_relu_pool2d, (256, 6, 14, 14), (16, 6, 5, 5))),
+    Case("conv3x3+pool 64", _conv(kernels.conv2d_relu_pool2d, (16, 64, 224, 224), (64, 64, 3, 3), padding=1)),
+    Case("conv3x3+avgpool 64", _conv(kernels.conv2d_relu_pool2d, (16, 64, 56, 56), (128, 64, 3, 3), pool="avg")),
+    Case("depthwise3x3 96", _conv(kernels.conv2d_relu, (32, 96, 56, 56), (96, 1, 3, 3), padding=1, groups=96)),
+    Case("depthwise3x3/2 96", _conv(kernels.conv2d, (32, 96, 112, 112), (96, 1, 3, 3), stride=2, groups=96)),
+    Case("grouped3x3 128/32", _conv(kernels.conv2d, (32, 128, 28, 28), (128, 4, 3, 3), padding=1, groups=32)),
+    Case("grouped3x3 128/2", _conv(kernels.conv2d, (32, 128, 28, 28), (128, 64, 3, 3), padding=1, groups=2)),
+    Case("maxpool2x2", _pool(kernels.max_pool2d, (32, 64, 56, 56), kernel_size=2)),
+    Case("maxpool3x3/2", _pool(kernels.max_pool2d, (32, 64, 112, 112), kernel_size=3, stride=2, padding=1)),
+    Case("avgpool2x2", _pool(kernels.avg_pool2d, (32, 64, 56, 56), kernel_size=2)),
+    Case("avgpool7x7", _pool(kernels.avg_pool2d, (32, 512, 7, 7), kernel_size=7)),
+)
+
+
+def launches(case: Case, dtype: torch.dtype, channels_last: bool, shared: int) -> Iterator[Launch]:
+    """The launches of the case forward and backward, planned for a card with `shared` bytes a program."""
+    with kernels.backend("triton"), assume_shared_limit(shared), record() as recorded:
+        y = case.run(dtype, channels_last)
+        y.backward(torch.empty_like(y))
+    seen = set()
+    for launch in recorded:
+        key = (launch.kernel.__name__, tuple((k, v) for k, v in launch.arguments.items() if not isinstance(v, Tensor)))
+        if key not in seen:
+            seen.add(key)
+            yield launch

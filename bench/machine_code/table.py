@@ -1,0 +1,98 @@
+"""Rows of machine-code facts for kernels x cases x targets, compiled in several processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.machine_code.cases import CASES, launches
+from bench.machine_code.compile import SHARED_LIMIT, compile_launch
+from bench.machine_code.read import read
+from kernels.common.launch import Launch
+
+DTYPES = {
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float32": torch.float32,
+    "float64": torch.float64,
+}
+_DOT_KERNELS = ("fprop_kernel", "fprop_pool_kernel", "dgrad_kernel", "wgrad_kernel")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One launch to compile for one target."""
+
+    target: str
+    case: str
+    dtype: str
+    layout: str
+    launch: Launch
+
+
+def jobs(targets: list[str], dtypes: list[str], kernel: str = "", case: str = "") -> list[Job]:
+    """What to compile: every case in both layouts, filtered by parts of the kernel's and the case's name."""
+    found = []
+    for target in targets:
+        for each in (c for c in CASES if case in c.name):
+            for dtype in dtypes:
+                for layout in ("nchw", "channels_last"):
+                    for launch in launches(each, DTYPES[dtype], layout == "channels_last", SHARED_LIMIT[target]):
+                        if kernel in launch.kernel.__name__:
+                            found.append(Job(target, each.name, dtype, layout, launch))
+    return _distinct(found)
+
+
+def _distinct(found: list[Job]) -> list[Job]:
+    """The jobs without those that compile to the same program."""
+    kept: dict[Any, Job] = {}
+    for job in found:
+        arguments = tuple(
+            (name, str(value.dtype) if isinstance(value, Tensor) else _class(value, name))
+            for name, value in job.launch.arguments.items()
+        )
+        kept.setdefault((job.target, job.launch.kernel.__name__, arguments, str(job.launch.options)), job)
+    return list(kept.values())
+
+
+def _class(value: Any, name: str) -> Any:
+    """What the compiler sees of an argument: a constexpr's value, an integer's divisibility."""
+    if name.isupper() or not isinstance(value, int):
+        return str(value)
+    return 1 if value == 1 else ("i32" if value < 2**31 else "i64", value % 16 == 0)
+
+
+_jobs: list[Job] = []
+
+
+def _row(index: int) -> dict[str, Any]:
+    job = _jobs[index]
+    tile = {k: v for k, v in job.launch.arguments.items() if k.startswith("BLOCK")} | job.launch.options
+    head = {
+        "target": job.target,
+        "kernel": job.launch.kernel.__name__,
+        "case": job.case,
+        "dtype": job.dtype,
+        "layout": job.layout,
+        "tile": tile,
+        "dot": job.launch.kernel.__name__ in _DOT_KERNELS,
+    }
+    try:
+        report = read(compile_launch(job.launch, job.target))
+    except Exception as error:  # the row says what the compiler said; the caller counts it as a failure
+        return head | {"error": f"{type(error).__name__}: {error}"[:500]}
+    fits = report.shared <= SHARED_LIMIT[job.target]
+    return head | report.as_dict() | {"clean": report.stack == 0 and fits}
+
+
+def rows(work: list[Job], processes: int) -> Iterator[dict[str, Any]]:
+    """One row a job, as they come. Processes fork: the recorded launches stay in memory."""
+    global _jobs
+    _jobs = work
+    with multiprocessing.get_context("fork").Pool(processes) as pool:
+        yield from pool.imap_unordered(_row, range(len(work)), chunksize=4)
