@@ -117,7 +117,8 @@ def _prepare(op: str, input: Tensor, weight: Any, bias: Any, numbers: Any) -> tu
         return None
     reason = unsupported(op, input)
     if reason is not None:
-        decline(reason)
+        if all(t is None or t.dtype == input.dtype for t in (weight, bias)):  # torch itself refuses mixed dtypes
+            decline(reason)
         return None
     return input if input.dim() == 4 else input.unsqueeze(0), (stride, padding, dilation, groups)
 
