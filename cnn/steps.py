@@ -42,6 +42,8 @@ _FUNCTIONS = {
     "linear": "linear",
     "conv2d": "conv",
 }
+# Functions that leave every value where it is.
+_SAME = ("contiguous", "clone", "detach", "to", "float", "cpu", "cuda")
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +84,9 @@ class Op:
         )
 
 
+_OTHER = Op("other", plain=False)
+
+
 def describe_module(module: nn.Module, x: Tensor) -> Op:
     """The operation of a leaf module that reads x; of a fused layer, its last one."""
     if isinstance(module, ConvReLUPool2d):
@@ -116,16 +121,25 @@ def describe_module(module: nn.Module, x: Tensor) -> Op:
         return Op("flatten", plain=module.start_dim == 1 and module.end_dim == -1)
     if isinstance(module, (nn.Identity, nn.Dropout, nn.Dropout2d)):
         return Op("identity")
-    return Op("other", plain=False)
+    return _OTHER
 
 
-def describe_function(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Op | None:
-    """The operation of a function called between layers, or None for one that is no step (+, size, ...)."""
-    kind = _FUNCTIONS.get(getattr(func, "__name__", ""))
+def describe_function(
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor
+) -> Op | None:
+    """The operation of a function called between layers; None for one that changes nothing (contiguous, to, ...).
+
+    "other" stands for a function that is not known, such as a sum or leaky_relu.
+    """
+    name = getattr(func, "__name__", "")
+    kind = _FUNCTIONS.get(name)
     if kind is None or not args or not isinstance(args[0], Tensor):
-        return None
+        return None if name in _SAME else _OTHER
+    x = args[0]
     if kind == "flatten":
-        return Op("flatten")
+        if result.shape == x.shape:
+            return None
+        return Op("flatten") if result.dim() == 2 and len(result) == len(x) else _OTHER
     if kind == "linear":
         weight, bias = _arguments(args, kwargs, "weight", "bias")
         return Op("linear", weight=weight.detach(), bias=_detached(bias))
@@ -134,18 +148,20 @@ def describe_function(func: Callable[..., Any], args: tuple[Any, ...], kwargs: d
             args, kwargs, "weight", "bias", "stride", "padding", "dilation", "groups"
         )
         return _conv(weight, bias, stride or 1, padding or 0, dilation or 1, groups or 1)
-    if func.__name__ == "max_pool2d":
+    if name == "max_pool2d":
         size, stride, padding, dilation = _arguments(args, kwargs, "kernel_size", "stride", "padding", "dilation")
         return _pool("max", size, stride, padding or 0, dilation or 1)
-    if func.__name__ == "avg_pool2d":
+    if name == "avg_pool2d":
         size, stride, padding, ceil, counts_pad, divisor = _arguments(
             args, kwargs, "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"
         )
         plain = not ceil and divisor is None and not (padding and counts_pad is False)
         return _pool("avg", size, stride, padding or 0, plain=plain)
     if kind in ("max", "avg"):
-        over_map = args[0].dim() == 4 and _arguments(args, kwargs, "dim")[0] in ((2, 3), [2, 3], (-2, -1), [-2, -1])
-        return _global_pool(kind, args[0]) if over_map else Op(kind, plain=False)
+        # amax and mean over rows and columns, or an adaptive pool to one cell.
+        wanted = (1, (1, 1), [1, 1]) if "adaptive" in name else ((2, 3), [2, 3], (-2, -1), [-2, -1])
+        whole = x.dim() == 4 and _arguments(args, kwargs, "output_size" if "adaptive" in name else "dim")[0] in wanted
+        return _global_pool(kind, x) if whole else Op(kind, plain=False)
     return Op(kind)
 
 

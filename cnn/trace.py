@@ -105,9 +105,13 @@ class _Recorder(TorchFunctionMode):
         finally:
             self.depth -= 1
         if self.depth == 0 and isinstance(result, Tensor) and result.is_floating_point():
-            op = describe_function(func, args, kwargs or {})
+            op = describe_function(func, args, kwargs or {}, result)
             if op is not None:
-                self.record(self.derived_name(op, source), op, result, source)
+                label = func.__name__.strip("_") if op.kind == "other" else op.kind
+                self.record(self.derived_name(label, source), op, result, source)
+            elif source is not None:
+                self.made_by[id(result)] = source
+                self.alive.append(result)
         return result
 
     def before(self, module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -118,16 +122,20 @@ class _Recorder(TorchFunctionMode):
 
     def after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """One step for a leaf module; the last of three for a fused one."""
-        self.depth -= 1
-        if self.depth == 0 and isinstance(output, Tensor):
-            op = describe_module(module, args[0])
-            name = self.names[module]
-            if isinstance(module, (ConvReLU2d, ConvReLUPool2d)):
-                name = f"{name}.{op.kind}"
-                self.record(name, op, output, len(self.trace.steps) - 1)
-            else:
-                self.module_steps.setdefault(name, []).append(len(self.trace.steps))
-                self.record(name, op, output, self.source(args))
+        try:
+            if self.depth == 1 and isinstance(output, Tensor):
+                self.record_module(module, args, output)
+        finally:
+            self.depth -= 1
+
+    def record_module(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        """What an outermost leaf module has done."""
+        op, name = describe_module(module, args[0]), self.names[module]
+        if isinstance(module, (ConvReLU2d, ConvReLUPool2d)):
+            self.record(f"{name}.{op.kind}", op, output, len(self.trace.steps) - 1)
+        else:
+            self.module_steps.setdefault(name, []).append(len(self.trace.steps))
+            self.record(name, op, output, self.source(args))
 
     def open_fused(self, module: ConvReLU2d | ConvReLUPool2d, x: Tensor) -> None:
         """Recompute what the fused kernel never writes: the convolution, and before a pool the activation."""
@@ -143,21 +151,21 @@ class _Recorder(TorchFunctionMode):
         first = next((a for a in args if isinstance(a, Tensor)), None)
         return None if first is None else self.made_by.get(id(first))
 
-    def derived_name(self, op: Op, source: int | None) -> str:
+    def derived_name(self, label: str, source: int | None) -> str:
         """A name for what has none: the last layer with weights before it, then the kind, as in fc1.relu."""
         while source is not None and source >= 0:
             step = self.trace.steps[source]
             if step.op.weight is not None:
-                return f"{step.name.removesuffix('.conv')}.{op.kind}"
+                return f"{step.name.removesuffix('.conv')}.{label}"
             source = step.source
-        return op.kind
+        return label
 
     def rename_shared(self) -> None:
         """One activation module used in many places says nothing by its name: call it after each place."""
         for places in self.module_steps.values():
             for i in places if len(places) > 1 else ():
                 step = self.trace.steps[i]
-                self.trace.steps[i] = replace(step, name=self.unique(self.derived_name(step.op, step.source)))
+                self.trace.steps[i] = replace(step, name=self.unique(self.derived_name(step.op.kind, step.source)))
 
     def record(self, name: str, op: Op, output: Tensor, source: int | None) -> None:
         """Keep a clone, under a name that is not taken."""

@@ -63,10 +63,13 @@ def sentence(step: Step) -> str:
     """What the step does, in words."""
     op = step.op
     size = f"{op.kernel[0]} × {op.kernel[1]}"
+    if op.kind == "conv" and op.weight is not None:
+        deep = f" × {op.weight.shape[1]}" if op.weight.shape[1] > 1 else ""
+        return (
+            f"{op.weight.shape[0]} filters of {size}{deep}, stride {op.stride[0]}, padding {op.padding[0]}: "
+            "each gives one map. Blue is negative, orange positive."
+        )
     texts = {
-        "conv": f"{op.weight.shape[0] if op.weight is not None else 0} filters of {size}"
-        + (f" × {op.weight.shape[1]}" if op.weight is not None and op.weight.shape[1] > 1 else "")
-        + f", stride {op.stride[0]}, padding {op.padding[0]}: each gives one map. Blue is negative, orange positive.",
         "relu": "Negative values become 0, positive ones stay.",
         "tanh": "Every value is squeezed into -1..1.",
         "max": f"The largest value of each {size} window.",

@@ -250,3 +250,28 @@ def test_hostile_text_stays_text(open_page: Open, tmp_path: Path, lenet: LeNet, 
     page = open_page(path)
     assert page.title() == hostile
     assert page.evaluate("cnn.model.classes[0]") == hostile
+
+
+class Coloured(nn.Module):
+    """Three channels, groups, stride, and a step that the page has no rule for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+        self.second = nn.Conv2d(4, 4, 3, groups=2)
+        self.out = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(self.second(nn.functional.leaky_relu(self.first(x))).amax((2, 3)))
+
+
+def test_a_step_without_a_rule_is_shown_and_said(open_page: Open, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    page = open_page(write_report(Coloured().eval(), torch.rand(1, 3, 12, 16), tmp_path / "r.html").path)
+    assert page.locator("#pad").count() == 0
+    assert clicked(page, 0, 1, 3, 4)["same"] == "true"
+    assert "result" not in clicked(page, 1, 1, 3, 4)
+    assert "no rule for this step" in page.locator("#total").inner_text()
+    # The step after it starts from stored values, so it can be redone.
+    assert clicked(page, 2, 3, 1, 2)["same"] == "true"
+    assert "not known" in page.locator("#field-words").inner_text()

@@ -110,7 +110,7 @@ def test_row_9_the_bird() -> None:
 
 
 @pytest.mark.parametrize(("stride", "padding"), [(1, 0), (2, 0), (1, 1), (3, 2)])
-def test_row_10_a_convolution_step_by_step(tmp_path: Path, stride: int, padding: int) -> None:
+def test_row_10_a_convolution_step_by_step(stride: int, padding: int) -> None:
     image, kernel = torch.arange(30.0).reshape(5, 6) % 7, torch.tensor([[1.0, -2, 0], [3, 0.5, -1]])
     moves = convolve(image, kernel, bias=0.25, stride=stride, padding=padding)
     wanted = conv2d(image[None, None], kernel[None, None], torch.tensor([0.25]), stride, padding)[0, 0]
@@ -119,12 +119,15 @@ def test_row_10_a_convolution_step_by_step(tmp_path: Path, stride: int, padding:
     for move in moves:
         assert move.first == (move.cell[0] * stride - padding, move.cell[1] * stride - padding)
         assert sum(map(sum, products(move.window, kernel.tolist()))) + 0.25 == move.result
-    assert draw_walk(image, moves, tmp_path / "walk.png", "title", kernel).exists()
 
 
-def test_row_10_the_sum_is_written_out() -> None:
-    (move,) = convolve(torch.tensor([[1.0, 2], [3, 0]]), torch.tensor([[1.0, -1], [0.5, 2]]))
-    assert sentence(move, torch.tensor([[1.0, -1], [0.5, 2]])) == "1·1 + 2·(-1) + 3·0.5 + 0·2 = 0.5"
+def test_row_10_the_sum_is_written_out_and_drawn(tmp_path: Path) -> None:
+    image, kernel = torch.tensor([[1.0, 2, 4], [3, 0, 5]]), torch.tensor([[1.0, -1], [0.5, 2]])
+    moves = convolve(image, kernel)
+    assert sentence(moves[0], kernel) == "1·1 + 2·(-1) + 3·0.5 + 0·2 = 0.5"
+    text = draw_walk(image, moves, tmp_path / "walk.svg", "title", kernel).read_text()
+    assert text.count("step ") == 2
+    assert text.count(">×-1<") == 2
 
 
 @pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5, 7])
