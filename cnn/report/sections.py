@@ -44,7 +44,7 @@ def origin(photo: Tensor | None, notes: Sequence[str]) -> str:
     done = "; ".join(notes) or "scaled"
     return (
         f'<figure class="origin"><img src="{thumbnail(photo[0])}" alt="The photo as it was found">'
-        f"<figcaption>Your photo, {photo.shape[-2]} × {photo.shape[-1]} pixels: {escape(done)}.</figcaption></figure>"
+        f"<figcaption>As it was found: {photo.shape[-2]} × {photo.shape[-1]} pixels; {escape(done)}.</figcaption></figure>"
     )
 
 
@@ -59,7 +59,7 @@ def pixels(image: Tensor) -> str:
     channels = f"{c} channel{'s' if c > 1 else ''}"
     words = f"<p>{h} rows of {w} pixels, {channels}. 0 is black, 1 is white (a byte from 0 to 255, divided by 255).</p>"
     if c != 1 or h * w > MOST_NUMBERS:
-        return words + f'<img src="{picture(image)}" width="{min(w, 560)}" alt="The image">'
+        return words + f'<img src="{picture(image)}" width="{min(8 * w, 560)}" alt="The image">'
     return words + number_grid(image[0], f"The image as {h} times {w} numbers")
 
 

@@ -11,6 +11,7 @@ let chosen = null;
 
 function inspect(button, row, column, scroll = false) {
   chosen = { button, row, column };
+  setCursor(button, row, column);
   const index = stepOf(button);
   const step = model.steps[index];
   const at = place(button, row, column);
@@ -55,11 +56,14 @@ function showTotal(step, cell, stored) {
   Object.assign(total.dataset, { result: cell.result, stored, same });
 }
 
+// The largest magnitude of a whole layer: a window is painted as its maps are.
+const loudest = (values) => values.reduce((most, v) => Math.max(most, Math.abs(v)), 0) || 1;
+
 // Window, filter and products of each input map.
 function showConv(step, cell, at) {
   const [R, S] = step.kernel;
   const per = R * S;
-  const valueBound = Math.max(...cell.terms.map((t) => Math.abs(t.value))) || 1;
+  const valueBound = loudest(inputValues(step, current));
   const weightBound = Math.max(...cell.terms.map((t) => Math.abs(t.weight))) || 1;
   const productBound = Math.max(...cell.terms.map((t) => Math.abs(t.product))) || 1;
   const signed = cell.terms.some((t) => t.value < 0);
@@ -83,7 +87,7 @@ function showPool(step, cell) {
   const top = cell.terms[0], last = cell.terms.at(-1);
   const columns = 1 + Math.round((last.x - top.x) / step.dilation[1]);
   const rows = cell.terms.length / columns;
-  const bound = Math.max(...cell.terms.map((t) => Math.abs(t.value))) || 1;
+  const bound = loudest(inputValues(step, current));
   const signed = cell.terms.some((t) => t.value < 0);
   return [numbers(rows, columns, (j) => cell.terms[j].value, bound, signed, "window",
     (j) => step.kind === "max" && cell.terms[j].value === cell.result)];
@@ -186,7 +190,6 @@ function bigCell(event) {
 function go(row, column) {
   const { button } = chosen;
   if (valueAt(button, row, column) === null) return;
-  setCursor(button, row, column);
   inspect(button, row, column);
 }
 

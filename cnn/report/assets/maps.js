@@ -104,7 +104,6 @@ for (const button of buttons) {
   button.addEventListener("click", (event) => {
     // A click made by Enter or Space has no place: it means the cursor's cell.
     const cell = event.detail === 0 ? cursors.get(button) : cellUnder(button, event);
-    setCursor(button, ...cell);
     if (valueAt(button, ...cell) !== null) inspect(button, ...cell, true);
   });
 }
@@ -113,7 +112,7 @@ for (const button of buttons) {
 function repaint() {
   model.steps.forEach((step, i) => {
     const output = current.outputs[i];
-    const bound = Math.max(...Array.from(output, Math.abs)) || 1;
+    const bound = loudest(output);
     const layer = document.querySelector(`.layer[data-step="${i}"]`);
     if (!layer) return;
     layer.dataset.bound = bound;

@@ -56,7 +56,7 @@ def test_explain_ones_own_handwriting(
     assert page.stat().st_size < 600_000
     text = page.read_text()
     assert "epochs 4" in text
-    assert "Your photo, 300 × 300 pixels: inverted" in text
+    assert "As it was found: 300 × 300 pixels; inverted" in text
     assert str(tmp_path) not in text.split('id="again"')[0]
 
 
