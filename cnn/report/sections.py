@@ -44,7 +44,8 @@ def origin(photo: Tensor | None, notes: Sequence[str]) -> str:
     done = "; ".join(notes) or "scaled"
     return (
         f'<figure class="origin"><img src="{thumbnail(photo[0])}" alt="The photo as it was found">'
-        f"<figcaption>As it was found: {photo.shape[-2]} × {photo.shape[-1]} pixels; {escape(done)}.</figcaption></figure>"
+        f"<figcaption>As it was found: {photo.shape[-2]} × {photo.shape[-1]} pixels; {escape(done)}."
+        "</figcaption></figure>"
     )
 
 
