@@ -1,0 +1,367 @@
+"""The whole of LeNet-5 forward as one persistent kernel.
+
+A program takes IMAGES images at a time through all five layers:
+
+    conv1, activation, pool   M = images x pooled pixels, K = 48, N = 4 x 8        -> y1
+    conv2, activation, pool   M = images x pooled pixels, K = 48 x 8, N = 4 x 16   -> y2
+    fc1, fc2, fc3             M = images                                           -> h1, h2, scores
+
+y1, y2, h1, h2 pass between the layers through memory that the program alone writes and reads: a barrier stands between
+the writes of a layer and the reads of the next. Without KEEP they are the program's own scratch, overwritten by its
+next images, and stay in the L2 cache; with KEEP they are what backward needs, an image's own. Between the last read of
+a buffer in one round and its first write in the next there is a barrier too: y1's reads end before the second barrier,
+y2's before the third, h1's before the fourth, and h2's before the first three of the next round.
+
+Every zero of the window matrices meets a pixel of the patch, so that an infinite pixel or activation gives NaN.
+"""
+
+import triton
+import triton.language as tl
+
+from kernels.lenet.jit import activation, linear, positions, window_product, window_weight
+
+
+@triton.jit
+def _taken(b, b_best):
+    """Whether b replaces the maximum so far: torch keeps the first of equals and any later NaN."""
+    return (b > b_best) | (b != b)
+
+
+@triton.jit
+def _conv_pool(
+    x_ptr,
+    w_ptr,
+    packed_ptr,
+    bias_ptr,
+    y_ptr,
+    code_ptr,
+    images,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    C: tl.constexpr,
+    CPAD: tl.constexpr,
+    K: tl.constexpr,
+    KPAD: tl.constexpr,
+    PAD: tl.constexpr,
+    CHANNELS_LAST: tl.constexpr,
+    AVERAGE: tl.constexpr,
+    TANH: tl.constexpr,
+    KEEP: tl.constexpr,
+    PACKED: tl.constexpr,
+    DTYPE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """One convolution with its activation and pool for `images` images; x, y and code begin at the first of them."""
+    PH: tl.constexpr = (H + 2 * PAD - 4) // 2
+    PW: tl.constexpr = (W + 2 * PAD - 4) // 2
+    o_f = tl.arange(0, KPAD)
+    m_f = o_f < K
+    b_bias = tl.load(bias_ptr + o_f, mask=m_f, other=0.0).to(tl.float32)[None, :]
+    for m_0 in range(0, images * (PH * PW), BLOCK_M):
+        o_m = m_0 + tl.arange(0, BLOCK_M)
+        o_image = o_m // (PH * PW)
+        o_pixel = o_m % (PH * PW)
+        m_m = o_image < images
+        b_z = window_product(
+            x_ptr,
+            w_ptr,
+            packed_ptr,
+            o_image,
+            o_pixel // PW,
+            o_pixel % PW,
+            m_m,
+            H,
+            W,
+            C,
+            CPAD,
+            K,
+            KPAD,
+            PAD,
+            False,
+            PACKED,
+            DTYPE,
+            PRECISION,
+            BLOCK_M,
+            BLOCK_K,
+        )
+        b_0, b_1, b_2, b_3 = positions(b_z, BLOCK_M, KPAD)
+        # As torch's layers hand it on: the convolution rounded to its dtype, then the activation.
+        b_0 = (b_0 + b_bias).to(DTYPE).to(tl.float32)
+        b_1 = (b_1 + b_bias).to(DTYPE).to(tl.float32)
+        b_2 = (b_2 + b_bias).to(DTYPE).to(tl.float32)
+        b_3 = (b_3 + b_bias).to(DTYPE).to(tl.float32)
+        if CHANNELS_LAST:
+            o_y = (o_m * KPAD)[:, None] + o_f[None, :]
+            m_y = m_m[:, None]  # the padding channels too: the next layer reads them
+        else:
+            o_y = (o_image * (K * PH * PW) + o_pixel)[:, None] + (o_f * (PH * PW))[None, :]
+            m_y = m_m[:, None] & m_f[None, :]
+        if AVERAGE:
+            if KEEP and not TANH:
+                # A NaN passes the ReLU, so the test is "not <= 0".
+                b_low = tl.where(b_0 <= 0, 0, 1) + tl.where(b_1 <= 0, 0, 2)
+                b_code = b_low + tl.where(b_2 <= 0, 0, 4) + tl.where(b_3 <= 0, 0, 8)
+                tl.store(code_ptr + o_y, b_code.to(tl.uint8), mask=m_y)
+            b_0 = activation(b_0, TANH)
+            b_1 = activation(b_1, TANH)
+            b_2 = activation(b_2, TANH)
+            b_3 = activation(b_3, TANH)
+            if KEEP and TANH:
+                p_slope = code_ptr + ((o_m * (4 * KPAD))[:, None] + o_f[None, :])
+                m_slope = m_m[:, None] & m_f[None, :]
+                tl.store(p_slope, (0.25 - 0.25 * b_0 * b_0).to(DTYPE), mask=m_slope)
+                tl.store(p_slope + KPAD, (0.25 - 0.25 * b_1 * b_1).to(DTYPE), mask=m_slope)
+                tl.store(p_slope + 2 * KPAD, (0.25 - 0.25 * b_2 * b_2).to(DTYPE), mask=m_slope)
+                tl.store(p_slope + 3 * KPAD, (0.25 - 0.25 * b_3 * b_3).to(DTYPE), mask=m_slope)
+            b_y = (b_0 + b_1 + b_2 + b_3) * 0.25
+        else:
+            # Both activations rise, so that the maximum may come first.
+            b_code = tl.where(_taken(b_1, b_0), 1, 0)
+            b_y = tl.where(_taken(b_1, b_0), b_1, b_0)
+            b_code = tl.where(_taken(b_2, b_y), 2, b_code)
+            b_y = tl.where(_taken(b_2, b_y), b_2, b_y)
+            b_code = tl.where(_taken(b_3, b_y), 3, b_code)
+            b_y = tl.where(_taken(b_3, b_y), b_3, b_y)
+            if KEEP:
+                if not TANH:
+                    b_code = tl.where(b_y <= 0, 4, b_code)
+                tl.store(code_ptr + o_y, b_code.to(tl.uint8), mask=m_y)
+            b_y = activation(b_y, TANH)
+        tl.store(y_ptr + o_y, tl.where(m_f[None, :], b_y, 0.0).to(DTYPE), mask=m_y)
+
+
+@triton.jit
+def forward_kernel(
+    x_ptr,
+    w1_ptr,
+    b1_ptr,
+    w2_ptr,
+    b2_ptr,
+    w3_ptr,
+    b3_ptr,
+    w4_ptr,
+    b4_ptr,
+    w5_ptr,
+    b5_ptr,
+    packed_ptr,
+    y1_ptr,
+    code1_ptr,
+    y2_ptr,
+    code2_ptr,
+    h1_ptr,
+    h2_ptr,
+    scores_ptr,
+    share_ptr,
+    class_ptr,
+    label_ptr,
+    loss_ptr,
+    n,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    PAD: tl.constexpr,
+    C1: tl.constexpr,
+    C2: tl.constexpr,
+    F1: tl.constexpr,
+    F2: tl.constexpr,
+    CLASSES: tl.constexpr,
+    AVERAGE: tl.constexpr,
+    TANH: tl.constexpr,
+    KEEP: tl.constexpr,
+    OUTPUT: tl.constexpr,
+    PACKED: tl.constexpr,
+    DTYPE: tl.constexpr,
+    CONV_PRECISION: tl.constexpr,
+    PRECISION: tl.constexpr,
+    IMAGES: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    BLOCK_1: tl.constexpr,
+    BLOCK_2: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """OUTPUT: "scores"; "prediction" = probabilities and class; "loss" = cross-entropy and its gradient in scores."""
+    H1: tl.constexpr = (H + 2 * PAD - 4) // 2
+    W1: tl.constexpr = (W + 2 * PAD - 4) // 2
+    PX2: tl.constexpr = ((H1 - 4) // 2) * ((W1 - 4) // 2)
+    FEATURES: tl.constexpr = C2 * PX2
+    CODE: tl.constexpr = 4 if AVERAGE and TANH else 1
+    zero = tl.full((), 0, tl.int64)
+    o_row = tl.arange(0, ROWS)
+    o_n = tl.arange(0, 128)
+    o_c = tl.arange(0, COLUMNS)
+    num_blocks = tl.cdiv(n, IMAGES)
+    for i_block in range(tl.program_id(0), num_blocks, tl.num_programs(0)):
+        first = (zero + i_block) * IMAGES
+        images = tl.minimum(n - i_block * IMAGES, IMAGES)
+        place = first if KEEP else tl.program_id(0).to(tl.int64) * IMAGES
+        m_row = o_row < images
+        y1 = y1_ptr + place * (H1 * W1 * 8)
+        y2 = y2_ptr + place * FEATURES
+        h1 = h1_ptr + place * F1
+        h2 = h2_ptr + place * F2
+        _conv_pool(
+            x_ptr + first * (H * W),
+            w1_ptr,
+            packed_ptr,
+            b1_ptr,
+            y1,
+            code1_ptr + place * (H1 * W1 * 8 * CODE),
+            images,
+            H,
+            W,
+            1,
+            1,
+            C1,
+            8,
+            PAD,
+            True,
+            AVERAGE,
+            TANH,
+            KEEP,
+            PACKED,
+            DTYPE,
+            CONV_PRECISION,
+            BLOCK_1,
+            16,
+        )
+        tl.debug_barrier()
+        _conv_pool(
+            y1,
+            w2_ptr,
+            packed_ptr + 48 * 32,
+            b2_ptr,
+            y2,
+            code2_ptr + place * (PX2 * 64 if AVERAGE and TANH else FEATURES),
+            images,
+            H1,
+            W1,
+            C1,
+            8,
+            C2,
+            16,
+            0,
+            False,
+            AVERAGE,
+            TANH,
+            KEEP,
+            PACKED,
+            DTYPE,
+            CONV_PRECISION,
+            BLOCK_2,
+            64,
+        )
+        tl.debug_barrier()
+        b_h = linear(y2, w3_ptr, o_n, m_row, FEATURES, F1, 1, FEATURES, DTYPE, PRECISION, ROWS, 128, BLOCK_K)
+        b_h += tl.load(b3_ptr + o_n, mask=o_n < F1, other=0.0).to(tl.float32)[None, :]
+        p_h = h1 + (o_row[:, None] * F1 + o_n[None, :])
+        tl.store(p_h, activation(b_h, TANH).to(DTYPE), mask=m_row[:, None] & (o_n < F1)[None, :])
+        tl.debug_barrier()
+        b_h = linear(h1, w4_ptr, o_n, m_row, F1, F2, 1, F1, DTYPE, PRECISION, ROWS, 128, BLOCK_K)
+        b_h += tl.load(b4_ptr + o_n, mask=o_n < F2, other=0.0).to(tl.float32)[None, :]
+        p_h = h2 + (o_row[:, None] * F2 + o_n[None, :])
+        tl.store(p_h, activation(b_h, TANH).to(DTYPE), mask=m_row[:, None] & (o_n < F2)[None, :])
+        tl.debug_barrier()
+        b_z = linear(h2, w5_ptr, o_c, m_row, F2, CLASSES, 1, F2, DTYPE, PRECISION, ROWS, COLUMNS, BLOCK_K)
+        b_z += tl.load(b5_ptr + o_c, mask=o_c < CLASSES, other=0.0).to(tl.float32)[None, :]
+        _finish(
+            b_z,
+            first,
+            o_row,
+            o_c,
+            m_row,
+            scores_ptr,
+            share_ptr,
+            class_ptr,
+            label_ptr,
+            loss_ptr,
+            CLASSES,
+            OUTPUT,
+        )
+
+
+@triton.jit
+def _finish(
+    b_z,
+    first,
+    o_row,
+    o_c,
+    m_row,
+    scores_ptr,
+    share_ptr,
+    class_ptr,
+    label_ptr,
+    loss_ptr,
+    CLASSES: tl.constexpr,
+    OUTPUT: tl.constexpr,
+):
+    """Scores [ROWS, COLUMNS] -> what the caller asked for."""
+    m = m_row[:, None] & (o_c < CLASSES)[None, :]
+    o = first * CLASSES + (o_row[:, None] * CLASSES + o_c[None, :])
+    tl.store(scores_ptr + o, b_z.to(scores_ptr.dtype.element_ty), mask=m)
+    if OUTPUT != "scores":
+        b_z = b_z.to(scores_ptr.dtype.element_ty).to(tl.float32)
+        b_z = tl.where((o_c < CLASSES)[None, :], b_z, -float("inf"))
+        b_exp = tl.exp(b_z - tl.max(b_z, axis=1)[:, None])
+        b_sum = tl.sum(b_exp, axis=1)
+        b_share = b_exp / b_sum[:, None]
+        if OUTPUT == "prediction":
+            # torch's argmax: the first of the largest, and a NaN is larger than anything.
+            b_rank = tl.where(b_z != b_z, float("inf"), b_z)
+            m_best = (b_rank == tl.max(b_rank, axis=1)[:, None]) & (o_c < CLASSES)[None, :]
+            b_class = tl.min(tl.where(m_best, o_c[None, :], CLASSES), axis=1)
+            tl.store(class_ptr + first + o_row, b_class.to(tl.int64), mask=m_row)
+            tl.store(share_ptr + o, b_share, mask=m)
+        else:
+            b_label = tl.load(label_ptr + first + o_row, mask=m_row, other=0)
+            m_label = o_c[None, :] == b_label[:, None]
+            b_right = tl.sum(tl.where(m_label & (o_c < CLASSES)[None, :], b_z, 0.0), axis=1)
+            b_loss = tl.log(b_sum) + tl.max(b_z, axis=1) - b_right
+            # A label that is no class has no loss: NaN shows it without waiting for the device.
+            m_class = (b_label >= 0) & (b_label < CLASSES)
+            tl.store(loss_ptr + first + o_row, tl.where(m_class, b_loss, float("nan")), mask=m_row)
+            b_share = tl.where(m_label, b_share - 1.0, b_share)
+            tl.store(share_ptr + o, tl.where(m_class[:, None], b_share, float("nan")), mask=m)
+
+
+@triton.jit
+def pack_kernel(
+    w1_ptr,
+    w2_ptr,
+    packed_ptr,
+    C1: tl.constexpr,
+    C2: tl.constexpr,
+    DTYPE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """The window matrices of conv1 [48, 32], conv2 [384, 64] and its transpose [768, 32], one after the other."""
+    SIZE_1: tl.constexpr = 48 * 32
+    SIZE_2: tl.constexpr = 48 * 8 * 64
+    start = tl.program_id(0) * BLOCK
+    if start < SIZE_1:
+        _pack(w1_ptr, packed_ptr, start, 1, 1, C1, 8, False, DTYPE, BLOCK)
+    elif start < SIZE_1 + SIZE_2:
+        _pack(w2_ptr, packed_ptr + SIZE_1, start - SIZE_1, C1, 8, C2, 16, False, DTYPE, BLOCK)
+    else:
+        _pack(w2_ptr, packed_ptr + (SIZE_1 + SIZE_2), start - (SIZE_1 + SIZE_2), C2, 16, C1, 8, True, DTYPE, BLOCK)
+
+
+@triton.jit
+def _pack(
+    w_ptr,
+    packed_ptr,
+    start,
+    C: tl.constexpr,
+    CPAD: tl.constexpr,
+    K: tl.constexpr,
+    KPAD: tl.constexpr,
+    FLIP: tl.constexpr,
+    DTYPE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """BLOCK entries of one matrix; BLOCK is a multiple of its width."""
+    o_k = start // (4 * KPAD) + tl.arange(0, BLOCK // (4 * KPAD))
+    o_n = tl.arange(0, 4 * KPAD)
+    b_w = window_weight(w_ptr, o_k, o_n, C, CPAD, K, KPAD, FLIP)
+    tl.store(packed_ptr + (o_k[:, None] * (4 * KPAD) + o_n[None, :]), b_w.to(DTYPE))

@@ -1,0 +1,207 @@
+"""The pieces that the forward and backward kernels are made of. README.md has the algebra.
+
+A 2x2 window of convolution outputs reads a patch of 6 x 6 pixels. All four outputs of all filters are one product:
+
+    z[M, 4 * KPAD] = patch[M, 48 * CPAD] @ weight[48 * CPAD, 4 * KPAD]
+    M       images x pooled pixels
+    48      6 rows x 8 columns of the patch, of which the last two are zero
+    CPAD    channels of the source, padded to a power of two
+    4*KPAD  (dy, filter, dx): neighbouring columns are neighbouring pixels
+"""
+
+import triton
+import triton.language as tl
+
+from kernels.common.jit import dot
+
+
+@triton.jit
+def tanh(b):
+    """Hyperbolic tangent to float32 accuracy; NaN stays NaN."""
+    b_abs = tl.abs(b)
+    b_exp = tl.exp(-2.0 * b_abs)
+    b_far = (1.0 - b_exp) / (1.0 + b_exp)
+    b_sq = b * b
+    # The Taylor series below 0.25, where the quotient cancels.
+    b_near = b * (1.0 + b_sq * (-1.0 / 3 + b_sq * (2.0 / 15 + b_sq * (-17.0 / 315 + b_sq * (62.0 / 2835)))))
+    return tl.where(b_abs < 0.25, b_near, tl.where(b < 0, -b_far, b_far))
+
+
+@triton.jit
+def activation(b, TANH: tl.constexpr):
+    """tanh, or a ReLU that keeps NaN."""
+    if TANH:
+        return tanh(b)
+    return tl.where(b < 0, 0.0, b)
+
+
+@triton.jit
+def slope(b_y, TANH: tl.constexpr):
+    """The activation's derivative, from its value."""
+    if TANH:
+        return 1.0 - b_y * b_y
+    return tl.where(b_y <= 0, 0.0, 1.0)
+
+
+@triton.jit
+def window_weight(
+    w_ptr, o_k, o_n, C: tl.constexpr, CPAD: tl.constexpr, K: tl.constexpr, KPAD: tl.constexpr, FLIP: tl.constexpr
+):
+    """The entries (o_k, o_n) of the weight matrix of a 2x2 window, gathered from w [K, C, 5, 5].
+
+    FLIP: of the transposed convolution, from w [C, K, 5, 5].
+    """
+    o_c = o_k % CPAD
+    o_f = o_n // 2 % KPAD
+    o_r = (o_k // (8 * CPAD))[:, None] - (o_n // (2 * KPAD))[None, :]
+    o_s = (o_k // CPAD % 8)[:, None] - (o_n % 2)[None, :]
+    m = (o_r >= 0) & (o_r < 5) & (o_s >= 0) & (o_s < 5) & (o_c < C)[:, None] & (o_f < K)[None, :]
+    if FLIP:
+        o_w = (o_c * (K * 25))[:, None] + (o_f * 25 + 24)[None, :] - o_r * 5 - o_s
+    else:
+        o_w = (o_c * 25)[:, None] + (o_f * (C * 25))[None, :] + o_r * 5 + o_s
+    return tl.load(w_ptr + o_w, mask=m, other=0.0)
+
+
+@triton.jit
+def load_patch(
+    x_ptr,
+    o_image,
+    o_i,
+    o_j,
+    m_m,
+    k_0,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    CPAD: tl.constexpr,
+    PAD: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """Columns k_0 ... of the patches [BLOCK_M, BLOCK_K] of windows (o_i, o_j) in maps x [image, H, W, CPAD]."""
+    o_k = k_0 + tl.arange(0, BLOCK_K)
+    o_c = o_k % CPAD
+    o_s = o_k // CPAD % 8
+    o_r = o_k // (8 * CPAD)
+    m = m_m[:, None] & ((o_s < 6) & (o_r < 6))[None, :]
+    if PAD > 0:
+        o_h = (o_i * 2 - PAD)[:, None] + o_r[None, :]
+        o_w = (o_j * 2 - PAD)[:, None] + o_s[None, :]
+        m = m & (o_h >= 0) & (o_h < H) & (o_w >= 0) & (o_w < W)
+    o_window = o_image * (H * W * CPAD) + ((o_i * 2 - PAD) * W + o_j * 2 - PAD) * CPAD
+    o_x = o_window[:, None] + (o_r * (W * CPAD) + o_s * CPAD + o_c)[None, :]
+    return tl.load(x_ptr + o_x, mask=m, other=0.0)
+
+
+@triton.jit
+def window_product(
+    x_ptr,
+    w_ptr,
+    packed_ptr,
+    o_image,
+    o_i,
+    o_j,
+    m_m,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    C: tl.constexpr,
+    CPAD: tl.constexpr,
+    K: tl.constexpr,
+    KPAD: tl.constexpr,
+    PAD: tl.constexpr,
+    FLIP: tl.constexpr,
+    PACKED: tl.constexpr,
+    DTYPE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """z [BLOCK_M, 4 * KPAD] of the windows (o_i, o_j)."""
+    o_n = tl.arange(0, 4 * KPAD)
+    b_z = tl.zeros((BLOCK_M, 4 * KPAD), tl.float32)
+    for k_0 in range(0, 48 * CPAD, BLOCK_K):
+        b_x = load_patch(x_ptr, o_image, o_i, o_j, m_m, k_0, H, W, CPAD, PAD, BLOCK_K)
+        o_k = k_0 + tl.arange(0, BLOCK_K)
+        if PACKED:
+            b_w = tl.load(packed_ptr + o_k[:, None] * (4 * KPAD) + o_n[None, :])
+        else:
+            b_w = window_weight(w_ptr, o_k, o_n, C, CPAD, K, KPAD, FLIP)
+        b_z = dot(b_x.to(DTYPE), b_w.to(DTYPE), b_z, PRECISION)
+    return b_z
+
+
+@triton.jit
+def positions(b_z, BLOCK_M: tl.constexpr, KPAD: tl.constexpr):
+    """[BLOCK_M, 4 * KPAD] -> four [BLOCK_M, KPAD], of the window's positions in reading order.
+
+    In the layout of tensor-core results all four lie in the registers of one thread.
+    """
+    b_z = tl.permute(tl.reshape(b_z, (BLOCK_M, 2, KPAD, 2)), (0, 2, 1, 3))
+    b_left, b_right = tl.split(b_z)
+    b_0, b_2 = tl.split(b_left)
+    b_1, b_3 = tl.split(b_right)
+    return b_0, b_1, b_2, b_3
+
+
+@triton.jit
+def linear(
+    x_ptr,
+    w_ptr,
+    o_n,
+    m_row,
+    K: tl.constexpr,
+    N: tl.constexpr,
+    STRIDE_K: tl.constexpr,
+    STRIDE_N: tl.constexpr,
+    DTYPE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """x [ROWS, K] @ w [K, N] for the columns o_n; x has dense rows, those without m_row count as zero."""
+    p_x = x_ptr + tl.arange(0, ROWS)[:, None] * K
+    b_y = tl.zeros((ROWS, BLOCK_N), tl.float32)
+    for k_0 in range(0, K, BLOCK_K):
+        o_k = k_0 + tl.arange(0, BLOCK_K)
+        m_k = o_k < K
+        b_x = tl.load(p_x + o_k[None, :], mask=m_row[:, None] & m_k[None, :], other=0.0)
+        o_w = o_k[:, None] * STRIDE_K + o_n[None, :] * STRIDE_N
+        b_w = tl.load(w_ptr + o_w, mask=m_k[:, None] & (o_n < N)[None, :], other=0.0)
+        b_y = dot(b_x.to(DTYPE), b_w.to(DTYPE), b_y, PRECISION)
+    return b_y
+
+
+@triton.jit
+def window_gradient(
+    dy_ptr,
+    y_ptr,
+    code_ptr,
+    o_image,
+    o_pixel,
+    m_m,
+    K: tl.constexpr,
+    KPAD: tl.constexpr,
+    PIXELS: tl.constexpr,
+    CHANNELS_LAST: tl.constexpr,
+    AVERAGE: tl.constexpr,
+    TANH: tl.constexpr,
+):
+    """dz [BLOCK_M, 4 * KPAD]: the gradient dy of pooled pixels spread over the positions of their windows."""
+    o_n = tl.arange(0, 4 * KPAD)
+    o_f = o_n // 2 % KPAD
+    o_j = o_n // (2 * KPAD) * 2 + o_n % 2
+    m = m_m[:, None] & (o_f < K)[None, :]
+    if CHANNELS_LAST:
+        o_y = ((o_image * PIXELS + o_pixel) * KPAD)[:, None] + o_f[None, :]
+    else:
+        o_y = (o_image * (K * PIXELS) + o_pixel)[:, None] + (o_f * PIXELS)[None, :]
+    b_dy = tl.load(dy_ptr + o_y, mask=m, other=0.0).to(tl.float32)
+    if AVERAGE and TANH:
+        o_slope = ((o_image * PIXELS + o_pixel) * (4 * KPAD))[:, None] + (o_j * KPAD + o_f)[None, :]
+        return b_dy * tl.load(code_ptr + o_slope, mask=m, other=0.0).to(tl.float32)
+    b_code = tl.load(code_ptr + o_y, mask=m, other=4).to(tl.int32)
+    if AVERAGE:
+        return tl.where(((b_code >> o_j[None, :]) & 1) != 0, b_dy * 0.25, 0.0)
+    if TANH:
+        b_dy = b_dy * slope(tl.load(y_ptr + o_y, mask=m, other=0.0).to(tl.float32), TANH)
+    return tl.where(b_code == o_j[None, :], b_dy, 0.0)

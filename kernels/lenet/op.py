@@ -1,0 +1,166 @@
+"""lenet, lenet_predict, lenet_loss: arguments checked, path chosen, result returned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kernels.backend import CPU, TRITON, decline, path, unsupported
+from kernels.common.precision import tf32_allowed
+from kernels.common.registration import any_requires_grad, may_need_gradient
+from kernels.cpu import lenet as cpu_lenet
+from kernels.lenet import autograd, layers
+from kernels.lenet.geometry import DTYPES, LeNetGeometry, check_dtypes
+
+POOLS, ACTIVATIONS = ("max", "avg"), ("relu", "tanh")
+ARITHMETIC = {"float32": torch.float32, "tf32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def lenet(
+    input: Tensor,
+    parameters: Sequence[Tensor],
+    *,
+    padding: int = 2,
+    pool: str = "max",
+    activation: str = "relu",
+    arithmetic: str | None = None,
+) -> Tensor:
+    """LeNet-5: input [n, 1, h, w] and its ten parameters -> scores [n, classes] in the input's dtype.
+
+    parameters: weight and bias of conv1, conv2, fc1, fc2, fc3 in this order, as in torch's layers; all sizes are read
+    off them. float32, float16 or bfloat16. padding is that of conv1. pool: "max" or "avg"; activation: "relu" or "tanh".
+    arithmetic: "float32", "tf32", "float16" or "bfloat16", the numbers that are multiplied (sums are float32). None:
+    the input's dtype, or autocast's inside autocast; for float32, TF32 where torch's flags allow it to convolutions
+    and to linear layers. On the layer path it holds no more than torch's flags do.
+
+    On CUDA one kernel; a gradient of the parameters in three. A gradient of the input, higher derivatives and
+    torch.func go through the layers. An infinite pixel or activation gives NaN. Raises ValueError for unknown names,
+    RuntimeError for tensors that do not fit, and NotImplementedError under backend("triton") for what has no kernel.
+    """
+    style = _style(pool, activation, arithmetic)
+    fused = _fused(input, None, parameters, padding, style, arithmetic, "scores")
+    if fused is not None:
+        scores: Tensor = fused[0]
+        return scores
+    return _layers(input, parameters, padding, style, arithmetic)
+
+
+def lenet_predict(
+    input: Tensor,
+    parameters: Sequence[Tensor],
+    *,
+    padding: int = 2,
+    pool: str = "max",
+    activation: str = "relu",
+    arithmetic: str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The classes (int64 [n]) and their probabilities (float32 [n, classes]); no gradients. Arguments as in `lenet`."""
+    style = _style(pool, activation, arithmetic)
+    with torch.no_grad():
+        fused = _fused(input, None, parameters, padding, style, arithmetic, "prediction")
+        if fused is not None:
+            return fused[2], fused[1]
+        scores = _layers(input, parameters, padding, style, arithmetic)
+        return scores.argmax(1), F.softmax(scores.float(), dim=1)
+
+
+def lenet_loss(
+    input: Tensor,
+    labels: Tensor,
+    parameters: Sequence[Tensor],
+    *,
+    padding: int = 2,
+    pool: str = "max",
+    activation: str = "relu",
+    arithmetic: str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The cross-entropy of each image (float32 [n]; take its mean or sum) and the scores, which carry no gradient.
+
+    labels: int64 [n], each from 0 to classes - 1; on CUDA any other gives a loss of NaN. The rest as in `lenet`.
+    """
+    style = _style(pool, activation, arithmetic)
+    if labels.dtype != torch.int64 or labels.shape != input.shape[:1]:
+        raise RuntimeError(
+            f"lenet_loss: labels must be int64 [{input.shape[0]}], not {labels.dtype} {tuple(labels.shape)}"
+        )
+    fused = _fused(input, labels, parameters, padding, style, arithmetic, "loss")
+    if fused is not None:
+        return fused[3], fused[0]
+    scores = _layers(input, parameters, padding, style, arithmetic)
+    return F.cross_entropy(scores.float(), labels, reduction="none"), scores.detach()
+
+
+def _style(pool: str, activation: str, arithmetic: str | None) -> tuple[bool, bool]:
+    """(average, tanh) of the two names; ValueError for a name that is none."""
+    for name, value, known in (("pool", pool, POOLS), ("activation", activation, ACTIVATIONS)):
+        if value not in known:
+            raise ValueError(f"lenet: {name} must be one of {known}, not {value!r}")
+    if arithmetic is not None and arithmetic not in ARITHMETIC:
+        raise ValueError(f"lenet: arithmetic must be one of {tuple(ARITHMETIC)} or None, not {arithmetic!r}")
+    return pool == "avg", activation == "tanh"
+
+
+def _numbers(x: Tensor, arithmetic: str | None) -> tuple[torch.dtype, bool, bool, torch.dtype]:
+    """(compute, conv_tf32, linear_tf32, dtype of the scores)."""
+    if arithmetic is not None:
+        tf32 = arithmetic == "tf32"
+        return ARITHMETIC[arithmetic], tf32, tf32, x.dtype
+    if (x.is_cuda or x.is_cpu) and torch.is_autocast_enabled(x.device.type):
+        dtype = torch.get_autocast_dtype(x.device.type)
+        return dtype, False, False, dtype
+    full = x.dtype == torch.float32
+    return x.dtype, full and tf32_allowed(), full and _linear_tf32(), x.dtype
+
+
+def _linear_tf32() -> bool:
+    """Whether torch's flags let a float32 matrix product run in TF32."""
+    matmul = torch.backends.cuda.matmul
+    if hasattr(matmul, "fp32_precision"):
+        return bool(matmul.fp32_precision == "tf32")
+    return bool(matmul.allow_tf32)
+
+
+def _fused(
+    x: Tensor,
+    labels: Tensor | None,
+    parameters: Sequence[Tensor],
+    padding: int,
+    style: tuple[bool, bool],
+    arithmetic: str | None,
+    output: str,
+) -> Any:
+    """The operator's outputs, or None where the layers must run the call."""
+    g = LeNetGeometry.of(x, parameters, padding)
+    if path(x) != TRITON:
+        return None
+    numbers = _numbers(x, arithmetic)
+    check_dtypes(x, parameters, mixed=arithmetic is not None or numbers[0] != x.dtype)
+    reason = unsupported("lenet", x) or g.unsupported()
+    if reason is None and (x.dtype not in DTYPES or numbers[0] not in DTYPES):
+        reason = f"lenet: {x.dtype} has no fused kernel (supported: float32, float16, bfloat16)"
+    if reason is not None:
+        decline(reason)
+        return None
+    keep = any_requires_grad(tuple(parameters))
+    if g.n == 0 or any_requires_grad((x,)) or (may_need_gradient(x, *parameters) and not keep):
+        return None
+    if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
+        return None
+    dense = [p.contiguous() for p in parameters]
+    return autograd.lenet(x.contiguous(), labels, *dense, padding, *style, *numbers, output, keep)
+
+
+def _layers(x: Tensor, parameters: Sequence[Tensor], padding: int, style: tuple[bool, bool], arithmetic: Any) -> Tensor:
+    """The network by its layers, or compiled for the CPU; a reduced arithmetic is that of the tensors."""
+    compute = ARITHMETIC[arithmetic] if arithmetic else x.dtype
+    if compute != x.dtype:
+        x, dtype = x.to(compute), x.dtype
+        return _layers(x, [p.to(compute) for p in parameters], padding, style, None).to(dtype)
+    average, tanh = style
+    if path(x) == CPU and not tanh:
+        return cpu_lenet.forward(x, *parameters, "avg" if average else "max", padding)
+    return layers.lenet(x, parameters, padding, *style)

@@ -1,0 +1,303 @@
+"""The passes on real tensors: allocate, plan, launch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from kernels.common.launch import launch
+from kernels.lenet import plan
+from kernels.lenet.backward import backward_kernel
+from kernels.lenet.forward import forward_kernel, pack_kernel
+from kernels.lenet.geometry import LeNetGeometry
+from kernels.lenet.wgrad import reduce_kernel, wgrad_kernel
+
+PACK_BLOCK = 512
+PACKED = 48 * 32 + 48 * 8 * 64 + 48 * 16 * 32
+"""Entries of the window matrices of conv1, conv2 and conv2 transposed."""
+REDUCE_BLOCK = 128
+_TYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
+# Three products of the two halves of each number: float32's accuracy on tensor cores. AMD has no TF32 to build it of.
+_FLOAT32 = "ieee" if torch.version.hip else "tf32x3"
+
+
+@dataclass(frozen=True)
+class Style:
+    """What is computed, and in which numbers.
+
+    average: pool by mean instead of maximum; tanh: instead of ReLU. compute: dtype of the factors of all products and
+    of the layers' outputs; sums are float32. conv_tf32, linear_tf32: for compute float32, factors rounded to TF32.
+    """
+
+    average: bool
+    tanh: bool
+    compute: torch.dtype
+    conv_tf32: bool
+    linear_tf32: bool
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The constants that every kernel takes."""
+        return {
+            "AVERAGE": self.average,
+            "TANH": self.tanh,
+            "DTYPE": _TYPES[self.compute],
+            "CONV_PRECISION": "tf32" if self.conv_tf32 else _FLOAT32,
+            "PRECISION": "tf32" if self.linear_tf32 else _FLOAT32,
+        }
+
+    def code_width(self, channels_padded: int, channels: int) -> tuple[int, torch.dtype]:
+        """Entries a pooled pixel that backward needs of a pool, and their dtype: a byte each, or four slopes."""
+        if self.average and self.tanh:
+            return 4 * channels_padded, self.compute
+        return channels, torch.uint8
+
+
+@cache
+def _multiprocessors(device: torch.device) -> int:
+    """Of the card; off a card those of an H100."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 132
+
+
+def _sizes(g: LeNetGeometry) -> dict[str, int]:
+    return {"C1": g.c1, "C2": g.c2, "F1": g.f1, "F2": g.f2, "CLASSES": g.classes}
+
+
+def _columns(classes: int) -> int:
+    return max(16, triton.next_power_of_2(classes))
+
+
+def kept_shapes(g: LeNetGeometry, style: Style) -> list[tuple[tuple[int, ...], torch.dtype]]:
+    """Shape and dtype of y1, code1, y2, code2, h1, h2 and the window matrices, as backward needs them."""
+    width1, code1 = style.code_width(8, 8)
+    width2, code2 = style.code_width(16, g.c2)
+    return [
+        ((g.n, g.pixels1, 8), style.compute),
+        ((g.n, g.pixels1, width1), code1),
+        ((g.n, g.features), style.compute),
+        ((g.n, g.pixels2 * width2), code2),
+        ((g.n, g.f1), style.compute),
+        ((g.n, g.f2), style.compute),
+        ((PACKED,), style.compute),
+    ]
+
+
+def forward(
+    x: Tensor,
+    labels: Tensor | None,
+    parameters: Sequence[Tensor],
+    g: LeNetGeometry,
+    style: Style,
+    output: str,
+    keep: bool,
+    outputs: Sequence[Tensor],
+) -> list[Tensor]:
+    """Fill outputs = (scores, share, classes, loss); the tensors of `kept_shapes`, empty ones unless `keep`."""
+    multiprocessors = _multiprocessors(x.device)
+    images = plan.images_at_a_time(g.n, multiprocessors)
+    chosen = plan.forward_plans(style.compute.itemsize)[images]
+    programs = plan.programs(g.n, images, multiprocessors)
+    shapes = kept_shapes(g, style)
+    packed = x.new_empty(shapes[-1][0] if keep or chosen.packed else (0,), dtype=style.compute)
+    if packed.numel():
+        _pack(parameters, packed, g, style, transposed=keep)
+    if keep:
+        y1, code1, y2, code2, h1, h2 = (x.new_empty(shape, dtype=dtype) for shape, dtype in shapes[:-1])
+    else:
+        rows = programs * images
+        y1, y2, h1, h2 = (x.new_empty((rows, *shapes[i][0][1:]), dtype=style.compute) for i in (0, 2, 4, 5))
+        code1 = code2 = x.new_empty((0,), dtype=torch.uint8)
+    scores, share, classes, loss = outputs
+    names = [f"{kind}{i}_ptr" for i in range(1, 6) for kind in "wb"]
+    launch(
+        forward_kernel,
+        programs,
+        x_ptr=x,
+        **dict(zip(names, parameters, strict=True)),
+        packed_ptr=packed,
+        y1_ptr=y1,
+        code1_ptr=code1,
+        y2_ptr=y2,
+        code2_ptr=code2,
+        h1_ptr=h1,
+        h2_ptr=h2,
+        scores_ptr=scores,
+        share_ptr=share,
+        class_ptr=classes,
+        label_ptr=classes if labels is None else labels,
+        loss_ptr=loss,
+        n=g.n,
+        H=g.h,
+        W=g.w,
+        PAD=g.padding,
+        **_sizes(g),
+        AVERAGE=style.average,
+        TANH=style.tanh,
+        KEEP=keep,
+        OUTPUT=output,
+        PACKED=packed.numel() > 0,
+        DTYPE=_TYPES[style.compute],
+        CONV_PRECISION=style.arguments["CONV_PRECISION"],
+        PRECISION=style.arguments["PRECISION"],
+        IMAGES=images,
+        ROWS=max(16, images),
+        COLUMNS=_columns(g.classes),
+        BLOCK_1=chosen.block_1,
+        BLOCK_2=chosen.block_2,
+        BLOCK_K=chosen.block_k,
+        num_warps=chosen.num_warps,
+        num_stages=chosen.num_stages,
+    )
+    return [y1, code1, y2, code2, h1, h2, packed] if keep else [x.new_empty((0,), dtype=d) for _, d in shapes]
+
+
+def _pack(parameters: Sequence[Tensor], packed: Tensor, g: LeNetGeometry, style: Style, transposed: bool) -> None:
+    entries = PACKED if transposed else 48 * 32 + 48 * 8 * 64
+    launch(
+        pack_kernel,
+        entries // PACK_BLOCK,
+        w1_ptr=parameters[0],
+        w2_ptr=parameters[2],
+        packed_ptr=packed,
+        C1=g.c1,
+        C2=g.c2,
+        DTYPE=_TYPES[style.compute],
+        BLOCK=PACK_BLOCK,
+    )
+
+
+def backward(
+    dy: Tensor,
+    share: Tensor | None,
+    x: Tensor,
+    weights: Sequence[Tensor],
+    kept: Sequence[Tensor],
+    g: LeNetGeometry,
+    style: Style,
+) -> Tensor:
+    """The gradients of the ten parameters one after the other, in the parameters' dtype.
+
+    dy: the gradient of the scores [n, classes]; or, with share = probabilities minus one for the label (the loss's
+    own gradient), that of the losses [n]. weights: of conv2, fc1, fc2, fc3.
+    """
+    rows = [((g.n, width), style.compute) for width in (g.classes, g.f2, g.f1, g.features)]
+    ds, dh2, dh1, dy2 = (x.new_empty(shape, dtype=dtype) for shape, dtype in rows)
+    dy1 = torch.empty_like(kept[0])
+    _backward_data(dy, share, weights, kept, (ds, dh2, dh1, dy2, dy1), g, style)
+    y1, code1, y2, code2, h1, h2, _ = kept
+    multiprocessors = _multiprocessors(x.device)
+    chosen = plan.wgrad_plan(g.n, g.pixels1, g.pixels2, multiprocessors, style.compute.itemsize)
+    splits = dict(zip(("splits1", "splits2", "splits3"), chosen.splits, strict=True))
+    linear = sum(math.prod(shape) for shape in g.shapes[4:])
+    sizes = (chosen.splits[0] * 65 * 32, 6 * chosen.splits[1] * 65 * 64, chosen.splits[2] * linear)
+    parts = [x.new_empty((size,), dtype=torch.float32) for size in sizes]
+    parts_by_name = dict(zip(("part1_ptr", "part2_ptr", "part3_ptr"), parts, strict=True))
+    tiles = sum(math.ceil(width / 64) for width in (g.features, g.f1, g.f2))
+    launch(
+        wgrad_kernel,
+        chosen.splits[0] + 6 * chosen.splits[1] + tiles * chosen.splits[2],
+        x_ptr=x,
+        y1_ptr=y1,
+        dy1_ptr=dy1,
+        code1_ptr=code1,
+        y2_ptr=y2,
+        dy2_ptr=dy2,
+        code2_ptr=code2,
+        h1_ptr=h1,
+        dh1_ptr=dh1,
+        h2_ptr=h2,
+        dh2_ptr=dh2,
+        ds_ptr=ds,
+        **parts_by_name,
+        n=g.n,
+        **splits,
+        H=g.h,
+        W=g.w,
+        PAD=g.padding,
+        **_sizes(g),
+        **style.arguments,
+        BLOCK_M=chosen.block_m,
+        BLOCK_ROWS=chosen.block_rows,
+        num_warps=chosen.num_warps,
+        num_stages=chosen.num_stages,
+    )
+    total = sum(math.prod(shape) for shape in g.shapes)
+    gradients = x.new_empty((total,), dtype=weights[0].dtype)
+    conv = (math.prod(shape) + g.shapes[i + 1][0] for i, shape in ((0, g.shapes[0]), (2, g.shapes[2])))
+    launch(
+        reduce_kernel,
+        sum(math.ceil(size / REDUCE_BLOCK) for size in (*conv, linear)),
+        **parts_by_name,
+        out_ptr=gradients,
+        **splits,
+        C1=g.c1,
+        C2=g.c2,
+        LINEAR=linear,
+        BLOCK=REDUCE_BLOCK,
+    )
+    return gradients
+
+
+def _backward_data(
+    dy: Tensor,
+    share: Tensor | None,
+    weights: Sequence[Tensor],
+    kept: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    g: LeNetGeometry,
+    style: Style,
+) -> None:
+    """Fill gradients = (ds, dh2, dh1, dy2, dy1)."""
+    multiprocessors = _multiprocessors(dy.device)
+    images = plan.images_at_a_time(g.n, multiprocessors)
+    chosen = plan.backward_plans(style.compute.itemsize)[images]
+    programs = plan.programs(g.n, images, multiprocessors)
+    _, _, y2, code2, h1, h2, packed = kept
+    ds, dh2, dh1, dy2, dy1 = gradients
+    h, w = g.pooled1
+    launch(
+        backward_kernel,
+        programs,
+        dscores_ptr=dy if share is None else share,
+        scale_ptr=dy,
+        **{f"w{i}_ptr": weight for i, weight in enumerate(weights, start=2)},
+        packed_ptr=packed[48 * 32 + 48 * 8 * 64 :],
+        y2_ptr=y2,
+        code2_ptr=code2,
+        h1_ptr=h1,
+        h2_ptr=h2,
+        ds_ptr=ds,
+        dh2_ptr=dh2,
+        dh1_ptr=dh1,
+        dy2_ptr=dy2,
+        dz2_ptr=dy2.new_empty((programs * images, 4 * g.pixels2, 16)),
+        dy1_ptr=dy1,
+        n=g.n,
+        stride_scale=dy.stride(0),
+        H1=h,
+        W1=w,
+        **_sizes(g),
+        AVERAGE=style.average,
+        TANH=style.tanh,
+        SCALED=share is not None,
+        PACKED=True,
+        DTYPE=_TYPES[style.compute],
+        CONV_PRECISION=style.arguments["CONV_PRECISION"],
+        PRECISION=style.arguments["PRECISION"],
+        IMAGES=images,
+        ROWS=max(16, images),
+        COLUMNS=_columns(g.classes),
+        BLOCK_M=chosen.block_m,
+        BLOCK_N=chosen.block_n,
+        BLOCK_K=chosen.block_k,
+        num_warps=chosen.num_warps,
+        num_stages=chosen.num_stages,
+    )

@@ -1,0 +1,111 @@
+"""How LeNet-5 runs: images a program takes at a time, tiles, programs and splits, from the batch and the card's size.
+
+The aim is fixed by two numbers: a program for every place on the card while the batch lasts, and then as many images
+a program as its linear layers have rows to fill a tile with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+RESIDENT = 2
+"""Programs that a multiprocessor holds at once, of every kernel and tile here (read off the machine code)."""
+
+
+@dataclass(frozen=True)
+class Forward:
+    """images: at a time in a program; block_1, block_2: pooled pixels a tile of conv1, conv2; block_k: inputs a step of
+    a linear layer; packed: whether the window matrices are prepared by a launch of their own."""
+
+    images: int
+    block_1: int
+    block_2: int
+    block_k: int
+    num_warps: int
+    num_stages: int
+    packed: bool
+
+
+@dataclass(frozen=True)
+class Backward:
+    """images, block_m (2x2 windows of y1 a tile), block_n (features a tile), block_k of the kernel through the data."""
+
+    images: int
+    block_m: int
+    block_n: int
+    block_k: int
+    num_warps: int
+    num_stages: int
+
+
+@dataclass(frozen=True)
+class Wgrad:
+    """block_m pooled pixels and block_rows images a step; parts of the batch for conv1, conv2 and the linear layers."""
+
+    block_m: int
+    block_rows: int
+    splits: tuple[int, int, int]
+    num_warps: int
+    num_stages: int
+
+
+LATENCY, MIDDLE, THROUGHPUT = 1, 4, 16
+
+
+def forward_plans(itemsize: int) -> dict[int, Forward]:
+    """Every forward plan for an element size of the arithmetic (2 or 4 bytes), by images at a time."""
+    block_k = 128 // itemsize
+    return {
+        LATENCY: Forward(1, 64, 32, block_k, 4, 3, False),
+        MIDDLE: Forward(4, 128, 64, block_k, 4, 2, True),
+        THROUGHPUT: Forward(16, 128, 128 if itemsize == 2 else 64, block_k, 4, 2, True),
+    }
+
+
+def backward_plans(itemsize: int) -> dict[int, Backward]:
+    """Every backward plan, by images at a time."""
+    block_k = 64 // itemsize
+    return {
+        LATENCY: Backward(1, 64, 64, block_k, 4, 2),
+        MIDDLE: Backward(4, 64, 64, block_k, 4, 2),
+        THROUGHPUT: Backward(16, 64, 64, block_k, 4, 2),
+    }
+
+
+_forced: int | None = None
+
+
+@contextmanager
+def force_images(images: int) -> Iterator[None]:
+    """Take `images` (LATENCY, MIDDLE or THROUGHPUT) at a time inside the block, whatever the batch (tests, tuning)."""
+    global _forced
+    before, _forced = _forced, images
+    try:
+        yield
+    finally:
+        _forced = before
+
+
+def images_at_a_time(n: int, multiprocessors: int) -> int:
+    """The fewest images that give every place on the card one round of work, or the most there are."""
+    if _forced is not None:
+        return _forced
+    places = RESIDENT * multiprocessors
+    return next((i for i in (LATENCY, MIDDLE) if n <= i * places), THROUGHPUT)
+
+
+def programs(n: int, images: int, multiprocessors: int) -> int:
+    """How many programs share the batch."""
+    return min(-(-n // images), RESIDENT * multiprocessors)
+
+
+def wgrad_plan(n: int, pixels1: int, pixels2: int, multiprocessors: int, itemsize: int) -> Wgrad:
+    """Splits in proportion to the work of each layer, fewer where a part would be shorter than a few steps."""
+    places = RESIDENT * multiprocessors
+    block_m, block_rows = 64, 128 // itemsize
+    longest = (n * pixels1 // (2 * block_m), n * pixels2 // (2 * block_m), n // (4 * block_rows))
+    wanted = (places * 2 // 5, places // 12, max(1, places // 132))
+    splits = tuple(max(1, min(w, most)) for w, most in zip(wanted, longest, strict=True))
+    return Wgrad(block_m, block_rows, (splits[0], splits[1], splits[2]), 4, 2)
