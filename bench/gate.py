@@ -71,6 +71,7 @@ def _chunk(problem: Problem, start: int, end: int) -> tuple[list[tuple[str, Tens
     assert case.layer is not None
     small = copy.copy(problem)
     small.case = case.with_(batch=end - start)
+    small.placed = {}
     small.inputs = [problem.inputs[0][start:end].double()]
     small.weight = None if problem.weight is None else problem.weight.double()
     small.bias = None if problem.bias is None else problem.bias.double()
@@ -86,6 +87,7 @@ def _chunk(problem: Problem, start: int, end: int) -> tuple[list[tuple[str, Tens
 
 def _expected_network(problem: Problem) -> list[Expected]:
     double = copy.copy(problem)
+    double.placed = {}
     double.inputs = [problem.inputs[0].double()]
     assert problem.model is not None
     # The weights as the providers round them.

@@ -10,6 +10,7 @@ from functools import cache, partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench import networks
@@ -20,7 +21,7 @@ from bench.problem import DTYPES
 
 @dataclass(frozen=True)
 class Limits:
-    """Measured: bytes a second of a large copy (read and write counted), FLOPs a second of a matrix product."""
+    """Measured: bytes a second of a large copy (read and write counted), FLOPs a second of the fastest dense work."""
 
     bandwidth: float
     rates: dict[str, float]
@@ -59,7 +60,19 @@ def measure_limits(device: torch.device, precisions: tuple[str, ...]) -> Limits:
         # Random values: a card draws less power, and runs faster, on zeros.
         a, b = (torch.randn(size, size, device=device).to(DTYPES[precision]) for _ in range(2))
         rates[precision] = 2 * size**3 / _best(partial(torch.matmul, a, b), device)
+        if not cuda:
+            rates[precision] = max(rates[precision], _convolution_rate(DTYPES[precision], device))
     return Limits(bandwidth, rates)
+
+
+def _convolution_rate(dtype: torch.dtype, device: torch.device) -> float:
+    """FLOPs a second of a convolution at its best: torch's matrix product does not use every CPU's widest vectors."""
+    channels, side = 256, 32
+    x = torch.randn(1, channels, side, side, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    w = torch.randn(channels, channels, 3, 3, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        seconds = _best(partial(F.conv2d, x, w, padding=1), device)
+    return 2.0 * channels * channels * 9 * side * side / seconds
 
 
 def work_of(case: Case) -> tuple[float, float]:

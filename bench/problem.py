@@ -35,7 +35,14 @@ class Problem:
     dy: Tensor | None = None
     labels: Tensor | None = None
     model: nn.Sequential | None = None
-    dtype: torch.dtype = field(default=torch.float32)
+    dtype: torch.dtype = torch.float32
+    placed: dict[str, list[Tensor]] = field(default_factory=dict)
+
+    def in_layout(self, layout: str) -> list[Tensor]:
+        """The inputs in that memory format, one set for all contenders: large ones would not fit several times."""
+        if layout not in self.placed:
+            self.placed[layout] = [x.detach().contiguous(memory_format=FORMATS[layout]) for x in self.inputs]
+        return self.placed[layout]
 
 
 def problem(case: Case, device: torch.device, copies: int = 1, seed: int = 0) -> Problem:
@@ -101,7 +108,7 @@ def step(problem: Problem, forward: Forward, parameters: Sequence[Tensor], layou
     output, the input's gradient unless the input is an image, and the parameters' gradients.
     """
     work = problem.case.work
-    inputs = [x.to(memory_format=FORMATS[layout], copy=True) for x in problem.inputs]
+    inputs = problem.in_layout(layout)
     if problem.case.layer is None:
         return network_step(problem, forward, parameters, inputs)
     if work == "inference":

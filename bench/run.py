@@ -26,6 +26,8 @@ CACHE_BYTES, MAX_COPIES = 32 << 20, 8
 def set_precision(precision: str) -> None:
     """The same rule for everybody: TF32 only where the case says so, cuDNN's search on."""
     torch.backends.cudnn.benchmark = True
+    # 0: cuDNN may try every algorithm it has.
+    torch.backends.cudnn.benchmark_limit = 0
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
 

@@ -69,7 +69,7 @@ class Session:
     def write_limits(self, limits: Limits) -> None:
         """The machine's limits as rows of their own."""
         values = {"copy": (limits.bandwidth / 1e9, "GB/s")}
-        values |= {f"matrix product {p}": (rate / 1e12, "TFLOP/s") for p, rate in limits.rates.items()}
+        values |= {f"compute {p}": (rate / 1e12, "TFLOP/s") for p, rate in limits.rates.items()}
         for name, (value, unit) in values.items():
             row = {"case": f"limit/{name}", "provider": "machine", "layout": "", "path": "torch", "metric": "limit"}
             rows.append(self.path, {**row, "status": "ok", "value": round(value, 3), "unit": unit, **self.facts})

@@ -85,6 +85,14 @@ def rows(name: str, *arguments: str) -> Step:
     )
 
 
+def cold(visit: Visit, seconds: float) -> Outcome:
+    """Cold start and memory, from fresh processes."""
+    log = visit.folder / "logs" / "cold.log"
+    command = ["-m", "bench", "cold", "--device", visit.device, "--commit", visit.commit]
+    code = wait(child([sys.executable, *command, "--out", str(visit.folder / "cold.jsonl")], log), seconds)
+    return Outcome(code == 0, code in (0, None), f"cold.jsonl, exit code {code}: {tail(log, 1)}")
+
+
 def tune(visit: Visit, seconds: float) -> Outcome:
     """The tuner, which keeps its own record of what it has measured."""
     log = visit.folder / "logs" / "tune.log"
@@ -117,8 +125,20 @@ def steps() -> list[Step]:
             correctness,
             ("-m", "pytest", TESTS, "-q", "--collect-only", "-p", "bench.gpu.pytest_rows"),
         ),
-        rows("headline", "--set", "headline", "--providers", "ours", "eager_graph", "ours_graph", "cudnn_fused"),
+        rows(
+            "headline",
+            "--set",
+            "headline",
+            "--providers",
+            "ours",
+            "eager_graph",
+            "ours_graph",
+            "cudnn_fused",
+            "--seconds",
+            "0.6",
+        ),
         rows("rivals", "--set", "headline", "--providers", "ours", "compile", "compile_max", "flaggems"),
+        Step("cold", 0.5, cold, ("-m", "bench", "cold", "--device", "cpu", "--processes", "1", "--out", os.devnull)),
         Step(
             "tune",
             0.7,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,9 +77,14 @@ class Device:
         """What cases are compared by: the device's own time on a card, wall time on a CPU."""
         return "device" if self.about["kind"] == "cuda" else "wall"
 
+    @property
+    def threads(self) -> int:
+        """The number of CPU threads that most rows were taken with; tables and figures show these rows."""
+        return int(Counter(row["threads"] for row in self.rows).most_common(1)[0][0])
+
     def of(self, *metrics: str) -> list[Row]:
         """The rows of these metrics."""
-        return [row for row in self.rows if row["metric"] in metrics]
+        return [row for row in self.rows if row["metric"] in metrics and row["threads"] == self.threads]
 
     def timed(self, metric: str = "") -> list[Timed]:
         """Every case in the order of the rows."""

@@ -43,17 +43,24 @@ def _axes(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
     return figure, axes[0]
 
 
-def _short(case: str) -> str:
-    """A case's name without what all cases of a figure share."""
-    return (
-        case.replace("/network", "")
-        .replace("/fp32", "")
-        .replace("conv2d_relu_pool2d", "conv+ReLU+pool")
-        .replace("conv2d_relu", "conv+ReLU")
-        .replace("max_pool2d", "max pool")
-        .replace("avg_pool2d", "average pool")
-        .replace("conv2d", "conv")
-    )
+SHORT = {
+    "conv2d_relu_pool2d": "conv+ReLU+pool",
+    "conv2d_relu": "conv+ReLU",
+    "conv2d": "conv",
+    "max_pool2d": "max pool",
+    "avg_pool2d": "average pool",
+}
+
+
+def _short(timed: Timed, with_work: bool = False) -> str:
+    """The case in words: network, layer, function, batch; the pass only where a figure has several."""
+    row = timed.row
+    parts = str(row["case"]).split("/")
+    layer = parts[1] if row["op"] != "network" else ""
+    batch = f"batch {row['batch']}"
+    work = row["work"] if with_work else ""
+    precision = row["precision"] if row["precision"] != "fp32" else ""
+    return " ".join(filter(None, [parts[0], layer, SHORT.get(str(row["op"]), ""), work, batch, precision]))
 
 
 def _save(figure: Any, path: Path) -> Path:
@@ -80,6 +87,15 @@ def _ratio_axis(ax: Any, values: Sequence[float]) -> None:
     ax.axvline(1.0, color="black", linewidth=1.2, zorder=3)
 
 
+def _plain_ticks(axis: Any) -> None:
+    """1, 2, 5 of every power of ten on a logarithmic axis, as plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
+
+
 def speed_up(device: Device, works: Sequence[str], what: str) -> Any:
     """Bars: how many times faster than torch's better layout; marks: what the rivals reach."""
     shown = [t for t in device.timed() if t.row.get("work") in works and t.ratio() and t.row.get("network") != "sweep"]
@@ -91,7 +107,9 @@ def speed_up(device: Device, works: Sequence[str], what: str) -> Any:
     ax.barh(places, [r - 1 for r in ratios], left=1.0, color=[_colour(t) for t in shown], height=0.66, zorder=2)
     lows, highs = zip(*(t.interval for t in shown), strict=True)
     ax.hlines(places, lows, highs, color="#444444", linewidth=0.9, zorder=4)
-    values = list(ratios)
+    # A very uncertain ratio must not squeeze the others together.
+    values = [*ratios, *(max(low, r / 2) for low, r in zip(lows, ratios, strict=True))]
+    values += [min(high, 2 * r) for high, r in zip(highs, ratios, strict=True)]
     for name, mark in MARKS.items():
         points = [(t.ratio(name), y) for t, y in zip(shown, places, strict=True)]
         known = [(ratio, y) for ratio, y in points if ratio]
@@ -99,11 +117,11 @@ def speed_up(device: Device, works: Sequence[str], what: str) -> Any:
             style = {"marker": mark, "color": COLOURS[name], "edgecolor": "white", "linewidth": 0.5, "s": 34}
             ax.scatter(*zip(*known, strict=True), label=NAMES[name], zorder=5, **style)
             values += [ratio for ratio, _ in known]
-    ax.set_yticks(list(places), [_short(t.case) for t in shown], fontsize=8)
+    ax.set_yticks(list(places), [_short(t, len(works) > 1) for t in shown], fontsize=8)
     ax.set_ylim(-0.7, len(shown) - 0.3)
     _ratio_axis(ax, values)
     ax.set_xlabel("times as fast as torch eager in its better layout (line: 99 % interval)")
-    ax.set_title(f"{what}: this package against torch\n{heading(device)}", fontsize=10)
+    ax.set_title(f"{what}: speed-up over torch\n{heading(device)}", fontsize=10)
     handles, labels = ax.get_legend_handles_labels()
     _standing_legend(ax, handles, labels)
     return figure
@@ -132,13 +150,13 @@ def roofline(device: Device) -> Any:
     intensities = [t.row["flops"] / t.row["bytes"] for t in points]
     span = [min(intensities) / 1.5, max(intensities) * 1.5]
     xs = [span[0] * (span[1] / span[0]) ** (i / 200) for i in range(201)]
-    for name, marker, shown in ((TORCH, "o", "torch"), (OURS, "D", "this package")):
+    for name, marker, shown in ((OURS, "D", "this package"), (TORCH, "o", "torch")):
         rows = [t.by_provider[name] for t in points if name in t.by_provider]
         flops = [row["flops"] / row["value"] / 1e3 for row in rows]
         where = [row["flops"] / row["bytes"] for row in rows]
         ax.scatter(where, flops, s=26, marker=marker, color=COLOURS[name], alpha=0.8, label=shown, zorder=3)
     for precision in precisions:
-        rate = limits[f"matrix product {precision}"] * 1e3
+        rate = limits[f"compute {precision}"] * 1e3
         ax.plot(xs, [min(rate, limits["copy"] * x) for x in xs], color="black", linewidth=1.2, zorder=2)
         ax.annotate(f"{precision} limit {rate:,.0f} GFLOP/s", (span[1], rate), ha="right", va="bottom", fontsize=8)
     ax.annotate(f"copy {limits['copy']:,.0f} GB/s", (xs[2], limits["copy"] * xs[2]), fontsize=8, ha="left", va="bottom")
@@ -180,6 +198,7 @@ def throughput(device: Device) -> Any:
         ax.set(xscale="log", yscale="log", xlabel="images a batch", ylabel="images a second", title=f"LeNet {work}")
         ax.set_xticks(batches, [str(batch) for batch in batches])
         ax.minorticks_off()
+        _plain_ticks(ax.yaxis)
         ax.legend(fontsize=8)
     figure.suptitle(f"{heading(device).replace('device time', 'wall time')}, float32", fontsize=10)
     return figure
@@ -219,11 +238,11 @@ def against_onnx(device: Device) -> Any:
     ratios = [t.ratio(OURS, "onnxruntime") or 1.0 for t in shown]
     colours = ["#d1495b" if r > 1 else "#4a4e69" for r in ratios]
     ax.barh(places, [r - 1 for r in ratios], left=1.0, color=colours, height=0.66, zorder=2)
-    ax.set_yticks(places, [_short(t.case) for t in shown], fontsize=8)
+    ax.set_yticks(places, [_short(t) for t in shown], fontsize=8)
     ax.set_ylim(-0.7, len(shown) - 0.3)
     _ratio_axis(ax, ratios)
     ax.set_xlabel("times as fast as ONNX Runtime (1x = equal)")
-    ax.set_title(f"Inference: this package against ONNX Runtime\n{heading(device)}", fontsize=10)
+    ax.set_title(f"Inference: speed-up over ONNX Runtime\n{heading(device)}", fontsize=10)
     return figure
 
 

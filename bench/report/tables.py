@@ -66,7 +66,8 @@ def heading(device: Device) -> str:
     about = device.about
     if about["kind"] == "cuda":
         return f"{about['device']} (GPU, device time)"
-    return f"{about['device']} (CPU, {about['threads']} threads, wall time)"
+    threads = f"{device.threads} thread{'s' if device.threads != 1 else ''}"
+    return f"{about['device']} (CPU, {threads}, wall time)"
 
 
 def full(device: Device) -> str:

@@ -185,7 +185,7 @@ def test_every_figure_is_drawn_from_rows_of_the_smallest_kind(tmp_path):
             more = {"network": "sweep", "op": "conv2d_relu", "flops": 1e6 * n, "bytes": 1e5, "limit": 5.0}
             case = f"sweep/{kind}-{n}/conv2d_relu/inference/n1/fp32"
             found += [row(case, name, 10.0 * n, **more) for name in ("ours", "eager")]
-    for name, value in (("copy", 100.0), ("matrix product fp32", 1.0)):
+    for name, value in (("copy", 100.0), ("compute fp32", 1.0)):
         found.append(
             row("limit/x/n1/fp32", "machine", value, metric="limit") | {"case": f"limit/{name}", "unit": "GB/s"}
         )
