@@ -32,6 +32,7 @@ def draw_curve(history: Sequence[dict[str, Any]], path: Path, title: str) -> Non
     right.set_title(f"test: {share} right", fontsize=10)
     for axes in (left, right):
         axes.set(xlabel="epoch", xlim=(min(epochs) - 0.5, max(epochs) + 0.5))
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(color="#dddddd")
         axes.spines[["top", "right"]].set_visible(False)

@@ -12,19 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Cli
 from PIL import Image
 
 from cnn.checkpoint import Checkpoint, load, save
 from cnn.data import Dataset
 from cnn.models import GapCNN
 from cnn.session import Outcome
+from tests.cnn.learn.conftest import Cli
 
 ROOT = Path(__file__).parents[3]
 
 
-def command(*args: object) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+def command(*args: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}", **variables}
     line = [sys.executable, "-m", "cnn", *map(str, args)]
     return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=120)
 
@@ -107,20 +107,20 @@ def test_resume_keeps_the_settings_of_the_run(cli: Cli, tmp_path: Path) -> None:
 
 def test_an_interrupted_command_resumes_to_the_same_bits(cli: Cli, tmp_path: Path) -> None:
     """A real process, killed after its second epoch was logged."""
-    flags = ("--epochs", 40, "--limit", 300, "--device", "cpu", "--threads", 1, "--augment")
+    flags = ("--epochs", 60, "--limit", 300, "--device", "cpu", "--threads", 1, "--augment")
     assert cli("train", *flags, "--output", tmp_path / "whole", "--quiet")[0] == 0
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     line = [sys.executable, "-m", "cnn", "train", *flags, "--output", tmp_path / "cut"]
     process = subprocess.Popen(list(map(str, line)), env=environment, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     for text in process.stderr:
-        if text.startswith("epoch  2/40"):
+        if text.startswith("epoch  2/60"):
             process.kill()
             break
     process.wait()
     process.stderr.close()
     done = len(load(tmp_path / "cut" / "model.pt").history)
-    assert 2 <= done < 40
+    assert 2 <= done < 60
     assert cli("train", "--resume", tmp_path / "cut" / "model.pt", "--device", "cpu", "--threads", 1)[0] == 0
     whole, resumed = (load(tmp_path / part / "model.pt").state_dict for part in ("whole", "cut"))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
@@ -220,6 +220,14 @@ def test_a_real_process_answers_and_fails_as_promised(tmp_path: Path) -> None:
     assert failed.returncode == 2
     assert failed.stdout == ""
     assert "Traceback" not in failed.stderr
+    assert len(failed.stderr.splitlines()) == 1
+
+
+def test_triton_asked_for_where_it_cannot_run_is_one_line(tmp_path: Path) -> None:
+    flags = ("--backend", "triton", "--device", "cpu", "--limit", 9, "--quiet", "--output", tmp_path)
+    failed = command("train", *flags, TRITON_INTERPRET="0")
+    assert failed.returncode == 2
+    assert "TRITON_INTERPRET=1" in failed.stderr
     assert len(failed.stderr.splitlines()) == 1
 
 

@@ -1,0 +1,1 @@
+"""Tests of models, data, training and its commands."""
