@@ -60,13 +60,27 @@ def calls_per_sample(clock: Clock, contender: Contender, warm_up: float) -> int:
     return max(1, min(MAX_CALLS, math.ceil(SAMPLE_SECONDS / max(seconds, 1e-7))))
 
 
+def turn(contender: Contender, clock: Clock, calls: int) -> tuple[float, bool]:
+    """One sample, and whether the scheduler left it alone.
+
+    A sample in which another process got the core is no time of this code: it is taken again, at most TRIES times.
+    """
+    # Not timed: brings code and threads back after another contender's turn.
+    contender.step(0)
+    for _ in range(TRIES):
+        before = interruptions()
+        seconds = clock.sample(contender.step, calls)
+        if interruptions() == before:
+            return seconds, True
+    return seconds, False
+
+
 def measure(
     contenders: Sequence[Contender], clock: Clock, seconds: float, rounds: tuple[int, int] = (7, 101)
 ) -> list[Timing]:
     """Times the contenders in rounds, in a new order each round, until `seconds` are over.
 
-    rounds: the least and the most. Contenders with few rounds say so by the number of their samples. A sample in which
-    the scheduler gave the core to another process is no time of this code: it is taken again, at most TRIES times.
+    rounds: the least and the most. Contenders with few rounds say so by the number of their samples.
     """
     calls = []
     for contender in contenders:
@@ -81,14 +95,7 @@ def measure(
         shuffle(order)
         for i in order:
             with contenders[i].scope():
-                # Not timed: brings code and threads back after another contender's turn.
-                contenders[i].step(0)
-                for _ in range(TRIES):
-                    before = interruptions()
-                    seconds_a_call = clock.sample(contenders[i].step, calls[i])
-                    undisturbed = interruptions() == before
-                    if undisturbed:
-                        break
-                samples[i].append(seconds_a_call)
-                disturbed[i] += not undisturbed
-    return [Timing(tuple(found), *more) for found, *more in zip(samples, calls, disturbed, strict=True)]
+                found, quiet = turn(contenders[i], clock, calls[i])
+            samples[i].append(found)
+            disturbed[i] += not quiet
+    return [Timing(tuple(taken), *more) for taken, *more in zip(samples, calls, disturbed, strict=True)]

@@ -19,7 +19,7 @@ from bench.cases import Case
 from bench.cases.sets import everything_named
 from bench.clock import Clock, clocks
 from bench.gate import expected, judge
-from bench.measure import calls_per_sample
+from bench.measure import calls_per_sample, turn
 from bench.problem import problem
 from bench.providers import Contender, eager, ours
 from bench.run import copies, one_line, set_precision
@@ -53,8 +53,7 @@ class Worker:
         with contender.scope():
             if not calls:
                 calls = calls_per_sample(self.clock, contender, 0.1)
-            contender.step(0)
-            return {"seconds": self.clock.sample(contender.step, calls), "calls": calls}
+            return {"seconds": turn(contender, self.clock, calls)[0], "calls": calls}
 
 
 def main(device: str, threads: int) -> None:

@@ -91,7 +91,9 @@ def contender(name, seconds):
     return Contender(name, "nchw", "spin", lambda i: (spin(seconds),))
 
 
-def test_times_are_those_of_the_work_and_contenders_take_turns():
+def test_times_are_those_of_the_work_and_contenders_take_turns(monkeypatch):
+    # One short call a sample: a busy machine interrupts every long one.
+    monkeypatch.setattr("bench.measure.SAMPLE_SECONDS", 1e-4)
     calls = []
     clock = WallClock(lambda: None)
 
@@ -103,15 +105,14 @@ def test_times_are_those_of_the_work_and_contenders_take_turns():
 
         return run
 
-    made = [Contender(name, "nchw", "", step(name, seconds)) for name, seconds in (("a", 2e-3), ("b", 4e-3))]
-    timings = measure(made, clock, 0.2, rounds=(9, 9))
-    assert [len(timing.samples) for timing in timings] == [9, 9]
-    # The shortest samples: those of a busy machine's longest ones are not this test's business.
-    assert min(timings[0].samples) == pytest.approx(2e-3, rel=0.2)
-    assert min(timings[1].samples) == pytest.approx(4e-3, rel=0.2)
+    made = [Contender(name, "nchw", "", step(name, seconds)) for name, seconds in (("a", 3e-4), ("b", 6e-4))]
+    timings = measure(made, clock, 0.2, rounds=(25, 25))
+    assert [len(timing.samples) for timing in timings] == [25, 25]
+    assert min(timings[0].samples) == pytest.approx(3e-4, rel=0.2)
+    assert min(timings[1].samples) == pytest.approx(6e-4, rel=0.2)
     # After the warm-up no contender runs its samples in one block.
     turns = [name for i, name in enumerate(calls) if i == 0 or calls[i - 1] != name]
-    assert len(turns) > 9
+    assert len(turns) > 25
 
 
 def test_the_spread_is_half_the_distance_of_the_outer_tenths():
