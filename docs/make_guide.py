@@ -101,8 +101,7 @@ def learned(folder: Path, epochs: int) -> dict[str, str]:
     conv2 = next(r for r in summary["layers"] if r["name"] == "conv2.conv")
     return {
         "epochs": str(epochs),
-        "train_count": "1,437",
-        "seconds": f"{trained['seconds']:.0f}",
+        "train_count": f"{trained_on():,}",
         "accuracy": f"{trained['test_correct']} of {trained['test_total']}",
         "field": str(conv2["receptive_field"][0]),
         "summary_rows": "\n".join(rows),
@@ -110,6 +109,13 @@ def learned(folder: Path, epochs: int) -> dict[str, str]:
         "multiply_adds": f"{summary['multiply_adds']:,}",
         **{name: f"{shares[name]:,}" for name in ("dense", "local", "shared")},
     }
+
+
+def trained_on() -> int:
+    """Images in the training part of the digits."""
+    from cnn.data import load_digits
+
+    return len(load_digits().train_images)
 
 
 def sees(field: list[int]) -> str:

@@ -52,11 +52,14 @@ def draw_shift(groups: Sequence[Group], path: str | Path) -> Path:
         ("sideways", "vertical"),
         strict=True,
     ):
+        below = -10.0
         for g in groups:
             shares = [100 * s for s in getattr(g, way)]
             axes.plot(SHIFTS, shares, marker=MARKS[g.model], color=COLOURS[g.model], label=NAMES[g.model])
-            end = (SHIFTS[-1], shares[-1])
-            axes.annotate(f"{shares[-1]:.1f}", end, (6, -3), textcoords="offset points", fontsize=9)
+        for end in sorted(100 * getattr(g, way)[-1] for g in groups):
+            # Lines that end close together keep their numbers apart.
+            below = max(end, below + 5.5)
+            axes.text(SHIFTS[-1] + 0.12, below, f"{end:.1f}", va="center", fontsize=9)
         axes.set(xlabel="pixels", ylim=(0, 103), xlim=(-0.1, SHIFTS[-1] + 0.6))
         axes.set_xticks(SHIFTS)
         axes.set_title(title, fontsize=10)
