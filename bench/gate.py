@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -23,11 +23,12 @@ CHUNK_ELEMENTS = 1 << 27
 
 @dataclass(frozen=True)
 class Verdict:
-    """error: the largest relative error of the results; peak: the same of single elements, over the limit's measure."""
+    """error: the largest relative error of the results; errors: of each by name."""
 
     ok: bool
     error: float
     reason: str = ""
+    errors: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -109,17 +110,17 @@ def judge(
         return Verdict(False, float("inf"), f"{len(results)} results where {len(names)} are expected")
     by_name = dict(zip(names, results, strict=True))
     limit = LIMITS[problem.case.precision]
-    worst = 0.0
+    errors: dict[str, float] = {}
     for item in reference:
         actual = by_name[item.name]
-        allowed = limit if torchs is None else max(limit, 2 * torchs.error)
+        allowed = limit if torchs is None else max(limit, 2 * torchs.errors.get(item.name, 0.0))
         if torchs is None and item.name != "output" and problem.case.op not in ("conv2d", "avg_pool2d"):
             allowed = max(limit, ROUTED_LIMIT)
         verdict = _compare(item, actual, allowed)
-        worst = max(worst, verdict.error)
+        errors[item.name] = max(errors.get(item.name, 0.0), verdict.error)
         if not verdict.ok:
             return verdict
-    return Verdict(True, worst)
+    return Verdict(True, max(errors.values()), "", errors)
 
 
 def _compare(item: Expected, actual: Tensor, allowed: float) -> Verdict:

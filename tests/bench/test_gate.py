@@ -132,8 +132,11 @@ def test_half_precision_is_judged_by_its_own_measure():
     reference = expected(made)
     verdict = judge(made, eager.prepare(made, "nchw").step(0), reference)
     assert verdict.ok, verdict.reason
-    zeros = [torch.zeros_like(result) for result in eager.prepare(made, "nchw").step(0)]
-    assert not judge(made, zeros, reference, verdict).ok
+    results = eager.prepare(made, "nchw").step(0)
+    assert not judge(made, [torch.zeros_like(result) for result in results], reference, verdict).ok
+    # Ties sent some of torch's gradients elsewhere than float64's; its output is judged by the output's own error.
+    assert verdict.errors["output"] < 0.01 < 0.05
+    assert not judge(made, [results[0] * 1.05, *results[1:]], reference, verdict).ok
 
 
 def test_contender_label():
