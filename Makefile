@@ -7,18 +7,19 @@ STAMP := $(VENV)/.installed
 # Tests use few threads a process: many threads on a busy machine make tiny models ten times slower.
 JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && n=4; echo $$n)
 
-.PHONY: help setup demo test test-browser lint gpu bench clean
+.PHONY: help setup demo test test-browser lint sanitize gpu bench clean
 
 help:
 	@echo "make demo   train LeNet on real handwritten digits (pictures in runs/demo)"
 	@echo "make test   lint, types and every test; no GPU needed"
 	@echo "make test-browser   install Chromium (Debian) and test the report in it"
+	@echo "make sanitize  the CPU kernels' tests under the address and undefined-behaviour sanitizers"
 	@echo "make bench  this machine's benchmark rows"
 	@echo "make gpu    on a CUDA machine: correctness, benchmarks, tuning, each time-bounded"
 
 setup: $(STAMP)
 
-$(STAMP): $(ROOT)setup.py $(ROOT)pyproject.toml $(ROOT)constraints.txt
+$(STAMP): $(ROOT)setup.py $(ROOT)pyproject.toml $(ROOT)constraints.txt $(wildcard $(ROOT)kernels/cpu/csrc/*)
 	cd $(ROOT) && $(PYTHON) -m venv $(VENV)
 	cd $(ROOT) && $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[cnn,bench,test]"
 	touch $(STAMP)
@@ -31,6 +32,17 @@ lint: $(STAMP)
 
 test: lint
 	cd $(ROOT) && OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist worksteal -q
+
+# The C++ kernels built with the address and undefined-behaviour sanitizers, in a copy of the tree, under their tests.
+SANITIZED := $(ROOT)build/sanitize
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+sanitize: $(STAMP)
+	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)
+	cd $(ROOT) && cp -r kernels tests setup.py pyproject.toml MANIFEST.in $(SANITIZED) && rm -f $(SANITIZED)/kernels/cpu/_native.so
+	cd $(SANITIZED) && CFLAGS="$(SANITIZERS)" LDFLAGS="$(SANITIZERS)" $(PY) setup.py -q build_ext --inplace
+	test -f $(SANITIZED)/kernels/cpu/_native.so
+	cd $(SANITIZED) && LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1 PYTHONPATH=. $(PY) -m pytest -q tests/kernels/cpu -m "not slow"
 
 # The browser tests also run in make test wherever a Chromium is found.
 test-browser: $(STAMP)

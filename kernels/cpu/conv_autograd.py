@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kernels.cpu import native, pool
 from kernels.cpu.conv_plan import Plan
-from kernels.cpu.guard import eager, plain
+from kernels.cpu.guard import plain_gradient
 from kernels.cpu.pool_plan import strides_of
 
 Gradients: TypeAlias = "tuple[Tensor | None, Tensor | None, Tensor | None]"
@@ -95,7 +95,7 @@ class Convolution(torch.autograd.Function):
         x, w, b, code, y = ctx.saved_tensors
         plan, kernels = ctx.plan, ctx.kernels
         mask = (ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.needs_input_grad[2])
-        if torch.is_grad_enabled() or not (eager() and plain(g)):
+        if torch.is_grad_enabled() or not plain_gradient(g):
             return (*aten_gradients(plan, x, w, b, g, mask), None, None)
         if plan.kind == "depthwise":
             dz = torch.ops.aten.threshold_backward(g, y, 0) if plan.epilogue.relu else g

@@ -89,7 +89,10 @@ def epilogue_of(
     """ReLU and pool of a call; UnusualError for anything that is torch's to judge."""
     if pool is None:
         return Epilogue(relu)
-    return Epilogue(relu, Window(pool == "avg", pair(kernel), pair(stride or kernel), pair(padding), ceil_mode))
+    return Epilogue(
+        relu,
+        Window(pool == "avg", pair(kernel), pair(kernel if stride in (None, ()) else stride), pair(padding), ceil_mode),
+    )
 
 
 def kind_of(

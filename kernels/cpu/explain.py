@@ -94,7 +94,8 @@ def _compiled(name: str, a: dict[str, Any]) -> tuple[str, int] | None:
         pool_plan = find_max_plan(*values) if name == "max_pool2d" else find_avg_plan(*values)
         return None if pool_plan is None else ("pool_forward", pool_plan.fields.threads)
     window = (a["pool"], *values[8:12]) if name == "conv2d_relu_pool2d" else (None, None, None, 0, False)
-    plan = find_plan(*values[:7], name != "conv2d", window)
+    x, w, b, stride, padding, dilation, groups = values[:7]
+    plan = find_plan(x, w, b, stride, padding, dilation, groups, name != "conv2d", window)
     if plan is None:
         return None
     fields = plan.fields if plan.fields is not None else plan.after.fields if plan.after is not None else None

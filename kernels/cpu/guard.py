@@ -13,6 +13,7 @@ _dispatch_modes = torch._C._len_torch_dispatch_stack
 _function_mode = torch._C._is_torch_function_mode_enabled
 _tracing = torch._C._get_tracing_state
 _autocast = torch.is_autocast_enabled
+_batched = torch._C._functorch.is_legacy_batchedtensor
 TYPES = (Tensor, Parameter)
 _DTYPES = (torch.float32, torch.bfloat16)
 
@@ -44,3 +45,8 @@ def plain(tensor: Tensor) -> bool:
         and tensor.layout is torch.strided
         and not tensor.is_neg()
     )
+
+
+def plain_gradient(g: Tensor) -> bool:
+    """The same of a gradient in a backward pass, which torch.autograd.grad(is_grads_batched=True) batches unmarked."""
+    return eager() and plain(g) and not _batched(g)

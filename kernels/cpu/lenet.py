@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kernels.cpu import native
 from kernels.cpu.conv import conv2d_relu_pool2d
-from kernels.cpu.guard import TYPES, eager, plain, untraced
+from kernels.cpu.guard import TYPES, eager, plain, plain_gradient, untraced
 from kernels.cpu.pool_plan import layout
 
 SHAPES = ((6, 1, 5, 5), (6,), (16, 6, 5, 5), (16,), (120, 400), (120,), (84, 120), (84,))
@@ -105,7 +105,7 @@ class LeNet(torch.autograd.Function):
         x, saved, codes, *parameters = ctx.saved_tensors
         plan: Plan = ctx.plan
         wanted = ctx.needs_input_grad[4:]
-        if torch.is_grad_enabled() or not (eager() and plain(g)):
+        if torch.is_grad_enabled() or not plain_gradient(g):
             return (None,) * 4 + layer_gradients(x, tuple(parameters), g, ctx.pool, ctx.padding, wanted)
         if not g.is_contiguous():
             g = g.contiguous()

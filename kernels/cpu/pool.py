@@ -10,7 +10,7 @@ from torch import Tensor
 from kernels import aten
 from kernels.common.arguments import IntOrPair
 from kernels.cpu import native
-from kernels.cpu.guard import TYPES, eager, plain
+from kernels.cpu.guard import TYPES, eager, plain, plain_gradient
 from kernels.cpu.pool_plan import (
     PAIR,
     SLICE_ELEMENTS,
@@ -84,7 +84,7 @@ class Pool(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
         """By the codes; by torch's operators where the gradient is itself differentiated or transformed."""
         x, code = ctx.saved_tensors
-        if torch.is_grad_enabled() or not (eager() and plain(g)):
+        if torch.is_grad_enabled() or not plain_gradient(g):
             return aten_backward(g, x, ctx.plan.window), None, None
         return run_backward(ctx.kernels, ctx.plan, g, code, x.shape), None, None
 

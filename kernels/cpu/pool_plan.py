@@ -166,7 +166,7 @@ def max_plan(
     training: bool, kernel: Sizes, step: Sizes, padding: Sizes, ceil_mode: bool,
 ) -> Plan | None:  # fmt: skip
     """The plan of a max_pool2d call, or None where torch's operator is to run."""
-    window = Window(False, pair(kernel), pair(step or kernel), pair(padding), ceil_mode)
+    window = Window(False, pair(kernel), pair(kernel if step in (None, ()) else step), pair(padding), ceil_mode)
     plan = make_plan(shape, stride, bf16, window, False, threads)
     return plan if plan is not None and worthwhile(plan, bf16, training) else None
 
@@ -178,6 +178,8 @@ def avg_plan(
     include_pad: bool, divisor: int | None,
 ) -> Plan | None:  # fmt: skip
     """The plan of an avg_pool2d call, or None where torch's operator is to run."""
-    window = Window(True, pair(kernel), pair(step or kernel), pair(padding), ceil_mode, include_pad, divisor)
+    window = Window(
+        True, pair(kernel), pair(kernel if step in (None, ()) else step), pair(padding), ceil_mode, include_pad, divisor
+    )
     plan = make_plan(shape, stride, bf16, window, False, threads)
     return plan if plan is not None and worthwhile(plan, bf16, training) else None

@@ -58,7 +58,7 @@ INLINE void tile(const Problem& o, const float* w, const float* bias, int64_t k,
     for (int i = 0; i < KB; i++) {
         if (POOL == 0) {
             for (int r = 0; r < ROWS; r++)
-                write_row(y + ((k + i) * d.p + first + row + r) * d.q + q, total[i][r], d.q - q, d.relu);
+                write_row(y + ((k + i) * d.p + first + row + r) * d.q + q, total[i][r], smaller(d.q - q, VECTORS * LANES), d.relu);
             continue;
         }
         Window<POOL == 2> out;
