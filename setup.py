@@ -66,6 +66,7 @@ setup(
         "kernels.common",
         "kernels.conv2d",
         "kernels.cpu",
+        "kernels.lenet",
         "kernels.pool2d",
         "kernels.tuned",
         "cnn",
