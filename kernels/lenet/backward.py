@@ -95,6 +95,7 @@ def backward_kernel(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     BLOCK_M: tl.constexpr,
+    BLOCK_C: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
@@ -149,14 +150,12 @@ def backward_kernel(
         tl.debug_barrier()
         for n_0 in range(0, FEATURES, BLOCK_N):
             o_k = n_0 + tl.arange(0, BLOCK_N)
-            b_dy = linear(
-                dh1, w3_ptr, o_k, m_row, F1, FEATURES, FEATURES, 1, DTYPE, PRECISION, ROWS, BLOCK_N, BLOCK_K
-            )
-            m = m_row[:, None] & (o_k < FEATURES)[None, :]
-            tl.store(dy2 + (o_row[:, None] * FEATURES + o_k[None, :]), b_dy.to(DTYPE), mask=m)
+            b_dy = linear(dh1, w3_ptr, o_k, m_row, F1, FEATURES, FEATURES, 1, DTYPE, PRECISION, ROWS, BLOCK_N, BLOCK_K)
+            m_dy = m_row[:, None] & (o_k < FEATURES)[None, :]
+            tl.store(dy2 + (o_row[:, None] * FEATURES + o_k[None, :]), b_dy.to(DTYPE), mask=m_dy)
             code2 = code2_ptr + first * SLOPES
             y2 = y2_ptr + first * FEATURES
-            _spread(b_dy, code2, y2, dz2, o_row, o_k, m, C2, PW2, PX2, AVERAGE, TANH)
+            _spread(b_dy, code2, y2, dz2, o_row, o_k, m_dy, C2, PW2, PX2, AVERAGE, TANH)
         tl.debug_barrier()
         for m_0 in range(0, images * (IH * IW), BLOCK_M):
             o_m = m_0 + tl.arange(0, BLOCK_M)
@@ -184,7 +183,7 @@ def backward_kernel(
                 DTYPE,
                 CONV_PRECISION,
                 BLOCK_M,
-                64,
+                BLOCK_C,
             )
             b_0, b_1, b_2, b_3 = positions(b_dy, BLOCK_M, 8)
             o_y = ((o_image * (H1 * W1) + o_i * (2 * W1) + o_j * 2) * 8)[:, None] + o_f[None, :]

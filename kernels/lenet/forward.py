@@ -179,6 +179,7 @@ def forward_kernel(
     COLUMNS: tl.constexpr,
     BLOCK_1: tl.constexpr,
     BLOCK_2: tl.constexpr,
+    BLOCK_C: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
     """OUTPUT: "scores"; "prediction" = probabilities and class; "loss" = cross-entropy and its gradient in scores."""
@@ -250,7 +251,7 @@ def forward_kernel(
             DTYPE,
             CONV_PRECISION,
             BLOCK_2,
-            64,
+            BLOCK_C,
         )
         tl.debug_barrier()
         b_h = linear(y2, w3_ptr, o_n, m_row, FEATURES, F1, 1, FEATURES, DTYPE, PRECISION, ROWS, 128, BLOCK_K)

@@ -32,7 +32,7 @@ def lenet(
     """LeNet-5: input [n, 1, h, w] and its ten parameters -> scores [n, classes] in the input's dtype.
 
     parameters: weight and bias of conv1, conv2, fc1, fc2, fc3 in this order, as in torch's layers; all sizes are read
-    off them. float32, float16 or bfloat16. padding is that of conv1. pool: "max" or "avg"; activation: "relu" or "tanh".
+    off them. float32, float16 or bfloat16. padding: of conv1. pool: "max" or "avg"; activation: "relu" or "tanh".
     arithmetic: "float32", "tf32", "float16" or "bfloat16", the numbers that are multiplied (sums are float32). None:
     the input's dtype, or autocast's inside autocast; for float32, TF32 where torch's flags allow it to convolutions
     and to linear layers. On the layer path it holds no more than torch's flags do.
@@ -162,5 +162,6 @@ def _layers(x: Tensor, parameters: Sequence[Tensor], padding: int, style: tuple[
         return _layers(x, [p.to(compute) for p in parameters], padding, style, None).to(dtype)
     average, tanh = style
     if path(x) == CPU and not tanh:
-        return cpu_lenet.forward(x, *parameters, "avg" if average else "max", padding)
+        w1, b1, w2, b2, w3, b3, w4, b4, w5, b5 = parameters
+        return cpu_lenet.forward(x, w1, b1, w2, b2, w3, b3, w4, b4, w5, b5, "avg" if average else "max", padding)
     return layers.lenet(x, parameters, padding, *style)

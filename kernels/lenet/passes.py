@@ -44,6 +44,11 @@ class Style:
     linear_tf32: bool
 
     @property
+    def exact(self) -> bool:
+        """Whether convolutions keep float32's accuracy."""
+        return self.compute == torch.float32 and not self.conv_tf32
+
+    @property
     def arguments(self) -> dict[str, Any]:
         """The constants that every kernel takes."""
         return {
@@ -64,7 +69,7 @@ class Style:
 @cache
 def _multiprocessors(device: torch.device) -> int:
     """Of the card; off a card those of an H100."""
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 132
+    return int(torch.cuda.get_device_properties(device).multi_processor_count) if device.type == "cuda" else 132
 
 
 def _sizes(g: LeNetGeometry) -> dict[str, int]:
@@ -103,7 +108,7 @@ def forward(
     """Fill outputs = (scores, share, classes, loss); the tensors of `kept_shapes`, empty ones unless `keep`."""
     multiprocessors = _multiprocessors(x.device)
     images = plan.images_at_a_time(g.n, multiprocessors)
-    chosen = plan.forward_plans(style.compute.itemsize)[images]
+    chosen = plan.forward_plans(style.compute.itemsize, style.exact)[images]
     programs = plan.programs(g.n, images, multiprocessors)
     shapes = kept_shapes(g, style)
     packed = x.new_empty(shapes[-1][0] if keep or chosen.packed else (0,), dtype=style.compute)
@@ -152,6 +157,7 @@ def forward(
         COLUMNS=_columns(g.classes),
         BLOCK_1=chosen.block_1,
         BLOCK_2=chosen.block_2,
+        BLOCK_C=chosen.block_c,
         BLOCK_K=chosen.block_k,
         num_warps=chosen.num_warps,
         num_stages=chosen.num_stages,
@@ -199,7 +205,7 @@ def backward(
     linear = sum(math.prod(shape) for shape in g.shapes[4:])
     sizes = (chosen.splits[0] * 65 * 32, 6 * chosen.splits[1] * 65 * 64, chosen.splits[2] * linear)
     parts = [x.new_empty((size,), dtype=torch.float32) for size in sizes]
-    parts_by_name = dict(zip(("part1_ptr", "part2_ptr", "part3_ptr"), parts, strict=True))
+    parts_by_name: dict[str, Any] = dict(zip(("part1_ptr", "part2_ptr", "part3_ptr"), parts, strict=True))
     tiles = sum(math.ceil(width / 64) for width in (g.features, g.f1, g.f2))
     launch(
         wgrad_kernel,
@@ -296,6 +302,7 @@ def _backward_data(
         ROWS=max(16, images),
         COLUMNS=_columns(g.classes),
         BLOCK_M=chosen.block_m,
+        BLOCK_C=chosen.block_c,
         BLOCK_N=chosen.block_n,
         BLOCK_K=chosen.block_k,
         num_warps=chosen.num_warps,

@@ -16,12 +16,16 @@ RESIDENT = 2
 
 @dataclass(frozen=True)
 class Forward:
-    """images: at a time in a program; block_1, block_2: pooled pixels a tile of conv1, conv2; block_k: inputs a step of
-    a linear layer; packed: whether the window matrices are prepared by a launch of their own."""
+    """images: at a time in a program; block_1, block_2: pooled pixels a tile of conv1 and conv2.
+
+    block_c, block_k: inputs a step of conv2 and of a linear layer; packed: whether the window matrices are prepared by
+    a launch of their own.
+    """
 
     images: int
     block_1: int
     block_2: int
+    block_c: int
     block_k: int
     num_warps: int
     num_stages: int
@@ -30,10 +34,14 @@ class Forward:
 
 @dataclass(frozen=True)
 class Backward:
-    """images, block_m (2x2 windows of y1 a tile), block_n (features a tile), block_k of the kernel through the data."""
+    """images: at a time in a program; block_m: 2x2 windows of y1 a tile; block_n: features a tile.
+
+    block_c, block_k: inputs a step of conv2 transposed and of a linear layer.
+    """
 
     images: int
     block_m: int
+    block_c: int
     block_n: int
     block_k: int
     num_warps: int
@@ -54,23 +62,26 @@ class Wgrad:
 LATENCY, MIDDLE, THROUGHPUT = 1, 4, 16
 
 
-def forward_plans(itemsize: int) -> dict[int, Forward]:
-    """Every forward plan for an element size of the arithmetic (2 or 4 bytes), by images at a time."""
-    block_k = 128 // itemsize
+def forward_plans(itemsize: int, exact: bool) -> dict[int, Forward]:
+    """Every forward plan for an element size of the arithmetic (2 or 4 bytes), by images at a time.
+
+    exact: float32's own accuracy in the convolutions, whose threefold products need registers for two tiles.
+    """
+    block, block_1 = 64 // itemsize if exact else 128 // itemsize, 256 // itemsize
     return {
-        LATENCY: Forward(1, 64, 32, block_k, 4, 3, False),
-        MIDDLE: Forward(4, 128, 64, block_k, 4, 2, True),
-        THROUGHPUT: Forward(16, 128, 128 if itemsize == 2 else 64, block_k, 4, 2, True),
+        LATENCY: Forward(1, 64, 32, block, 32, 8, 2, False),
+        MIDDLE: Forward(4, block_1, 64, block, 32, 4, 2, True),
+        THROUGHPUT: Forward(16, block_1, 64, block, 32, 4, 2, True),
     }
 
 
 def backward_plans(itemsize: int) -> dict[int, Backward]:
     """Every backward plan, by images at a time."""
-    block_k = 64 // itemsize
+    block_c, block_k = 128 // itemsize, 64 // itemsize
     return {
-        LATENCY: Backward(1, 64, 64, block_k, 4, 2),
-        MIDDLE: Backward(4, 64, 64, block_k, 4, 2),
-        THROUGHPUT: Backward(16, 64, 64, block_k, 4, 2),
+        LATENCY: Backward(1, 64, block_c, 64, block_k, 4, 2),
+        MIDDLE: Backward(4, 64, block_c, 64, block_k, 4, 2),
+        THROUGHPUT: Backward(16, 64, block_c, 64, block_k, 4, 2),
     }
 
 

@@ -222,9 +222,7 @@ def wgrad_kernel(
         i_split = (pid - splits1 - 6 * splits2) % splits3
         dw = part3_ptr + i_split.to(tl.int64) * (SIZE_1 + SIZE_2 + SIZE_3)
         if i_tile < TILES_1:
-            _linear_part(
-                y2_ptr, dh1_ptr, dw, n, i_tile, i_split, splits3, FEATURES, F1, DTYPE, PRECISION, BLOCK_ROWS
-            )
+            _linear_part(y2_ptr, dh1_ptr, dw, n, i_tile, i_split, splits3, FEATURES, F1, DTYPE, PRECISION, BLOCK_ROWS)
         elif i_tile < TILES_1 + TILES_2:
             i_tile -= TILES_1
             dw += SIZE_1
