@@ -9,7 +9,7 @@ from typing import Any
 
 from cnn import checkpoint as checkpoints
 from cnn.checkpoint import Checkpoint
-from cnn.curve import draw_curve
+from cnn.pictures.curve import draw_curve
 from cnn.training import Trainer
 
 REDRAW_SECONDS = 3.0

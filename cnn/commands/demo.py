@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train with augmentation, then draw the maps of the first test digit and write its report."""
-    from cnn.maps_picture import draw_maps
+    from cnn.pictures.journey import draw_journey
     from cnn.report import write_report
     from cnn.session import learn
     from cnn.settings import Settings
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         maps = folder / "maps.png"
         model, image = outcome.model.cpu(), data.test_images[:1]
         label = data.classes[int(data.test_labels[0])]
-        draw_maps(model, image, data.classes, maps, label=label)
+        draw_journey(model, image, data.classes, maps, label=label)
         command = f"python -m cnn explain --checkpoint {folder / 'model.pt'} --index 0"
         facts = (f"trained for {args.epochs} epochs, seed {args.seed}: {outcome.text().splitlines()[0]}",)
         page = folder / "report.html"

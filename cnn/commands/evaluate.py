@@ -31,8 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the accuracy, the accuracy of each class and the most frequent mistakes."""
     from cnn.checkpoint import load
-    from cnn.confusion import confusion_matrix, draw_confusion
-    from cnn.pictures.mistakes import draw_mistakes
+    from cnn.confusion import confusion_matrix
     from cnn.session import counted
     from cnn.training import evaluate
 
@@ -47,16 +46,16 @@ def run(args: argparse.Namespace) -> int:
     accuracy = f"test accuracy {counted(judged.correct, judged.total)}, loss {judged.loss:.4f}"
     lines = [f"{checkpoint.model} on {data.name}: {accuracy}", *class_lines(matrix, data.classes)]
     if args.output:
-        path = Path(args.output) / "confusion.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draw_confusion(matrix, data.classes, path, f"{checkpoint.model} on {data.name}\n{accuracy}")
-        result["confusion_picture"] = str(path)
-        lines.append(f"confusion matrix  {path}")
-        mistakes = draw_mistakes(
-            data.test_images, data.test_labels, judged.scores, data.classes, path.with_name("mistakes.png")
-        )
-        result["mistakes_picture"] = str(mistakes) if mistakes else None
-        lines.append(f"mistakes          {mistakes or 'none'}")
+        from cnn.pictures.confusion import draw_confusion
+        from cnn.pictures.mistakes import draw_mistakes
+
+        folder = Path(args.output)
+        title = f"{checkpoint.model} on {data.name}\n{accuracy}"
+        confusion = draw_confusion(matrix, data.classes, folder / "confusion.png", title)
+        images = (data.test_images, data.test_labels, judged.scores)
+        mistakes = draw_mistakes(*images, data.classes, folder / "mistakes.png")
+        result.update(confusion_picture=str(confusion), mistakes_picture=str(mistakes) if mistakes else None)
+        lines += [f"confusion matrix  {confusion}", f"mistakes          {mistakes or 'none'}"]
     emit(args, result, "\n".join(lines))
     return 0
 
@@ -84,5 +83,5 @@ def class_lines(matrix: Tensor, classes: tuple[str, ...]) -> list[str]:
         if row.sum():
             lines.append(f"  {name:{width}}  {counted(int(right), int(row.sum()))}")
     for true, predicted, count in most_confused(matrix):
-        lines.append(f"  {classes[true]} taken for {classes[predicted]}: {count} times")
+        lines.append(f"  {classes[true]} taken for {classes[predicted]}: {count}x")
     return lines

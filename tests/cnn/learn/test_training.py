@@ -14,11 +14,12 @@ from PIL import Image
 
 from cnn.augment import random_affine, warp
 from cnn.checkpoint import load
-from cnn.confusion import confusion_matrix, draw_confusion, most_confused
+from cnn.confusion import confusion_matrix, most_confused
 from cnn.data import Dataset
 from cnn.distributed import World
 from cnn.errors import UserError
 from cnn.models import MLP, LeNet, build
+from cnn.pictures.confusion import draw_confusion
 from cnn.session import Outcome, learn
 from cnn.settings import Recipe, Settings
 from cnn.training import Trainer, evaluate, predict

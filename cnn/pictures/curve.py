@@ -6,16 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-# Okabe and Ito's palette: told apart by people of every colour vision, and in gray.
-BLUE, ORANGE = "#0072B2", "#D55E00"
+from cnn.pictures.style import BLUE, ORANGE, canvas, plain, save
 
 
 def draw_curve(history: Sequence[dict[str, Any]], path: Path, title: str) -> None:
     """Write a PNG of the epochs in `history` (dicts of EpochResult): loss on the left, error rate on the right."""
-    from matplotlib.figure import Figure
-
     epochs = [entry["epoch"] for entry in history]
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = canvas(9, 3.6)
     figure.suptitle(title)
     left, right = figure.subplots(1, 2)
     left.set(ylabel="loss (mean cross-entropy)", yscale="log")
@@ -34,7 +31,6 @@ def draw_curve(history: Sequence[dict[str, Any]], path: Path, title: str) -> Non
         axes.set(xlabel="epoch", xlim=(min(epochs) - 0.5, max(epochs) + 0.5))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(color="#dddddd")
-        axes.spines[["top", "right"]].set_visible(False)
+        plain(axes)
         axes.legend(frameon=False)
-    figure.savefig(path, dpi=150)
+    save(figure, path, dpi=150)

@@ -9,31 +9,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cnn.pictures.style import BLUE, GRAY, canvas, save, show_map
+from cnn.steps import KIND_NAMES
 from cnn.trace import trace
 
-NAMES = {"conv": "convolution", "relu": "ReLU", "tanh": "tanh", "max": "max pool", "avg": "average pool"}
-BLUE, GRAY = "#0072B2", "#999999"
 WIDTH = 13.0  # inches
 
 
-def draw_maps(model: nn.Module, image: Tensor, classes: Sequence[str], path: Path, label: str | None = None) -> None:
+def draw_journey(model: nn.Module, image: Tensor, classes: Sequence[str], path: Path, label: str | None = None) -> None:
     """Write a PNG of the image (1, 1, H, W), a row of maps for every step until the maps end, and the answer.
 
     The maps of a row share one scale: centred on 0 in red and blue where values may be negative, else from 0 in gray.
     label: the true class, named in the title.
     """
-    from matplotlib.figure import Figure
-
     seen = trace(model, image)
     rows = [(step.name.split(".")[0], step.op.kind, step.output[0]) for step in seen.steps if step.output.dim() == 4]
     heights = [3.0, *(1.5 if len(maps) <= 8 else 0.85 for _, _, maps in rows)]
-    figure = Figure(figsize=(WIDTH, sum(heights) + 0.3), layout="constrained")
+    figure = canvas(WIDTH, sum(heights) + 0.3)
     panels: Any = figure.subfigures(len(heights), 1, height_ratios=heights)
     assert seen.output is not None
     draw_answer(panels[0], image, torch.softmax(seen.output[0].float(), 0), classes, label)
     for panel, (layer, kind, maps) in zip(panels[1:], rows, strict=True):
         draw_row(panel, layer, kind, maps)
-    figure.savefig(path, dpi=120)
+    save(figure, path, dpi=120)
 
 
 def draw_answer(panel: Any, image: Tensor, shares: Tensor, classes: Sequence[str], label: str | None) -> None:
@@ -60,13 +58,11 @@ def draw_row(panel: Any, layer: str, kind: str, maps: Tensor) -> None:
     low, high = maps.min().item(), maps.max().item()
     signed = low < 0
     reach = max(abs(low), abs(high)) or 1.0
-    what = f"{layer}  {NAMES.get(kind, kind)}"
+    what = f"{layer}  {KIND_NAMES[kind]}"
     scale = f"blue {-reach:.2f}, white 0, red {reach:.2f}" if signed else f"black 0, white {reach:.2f}"
     many = f"{count} maps {height}x{width}" + (f", first {shown}" if shown < count else "")
     text.set_axis_off()
     text.text(0, 0.5, f"{what}\n{many}\n{scale}", va="center", fontsize=9, linespacing=1.5)
     for number, (place, values) in enumerate(zip(axes, maps, strict=False)):
-        place.imshow(values.numpy(), cmap="RdBu_r" if signed else "gray", vmin=-reach if signed else 0, vmax=reach)
+        show_map(place, values, reach, signed)
         place.set_title(f"{number}", fontsize=8, pad=2)
-        place.set_xticks([])
-        place.set_yticks([])
