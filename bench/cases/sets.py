@@ -44,6 +44,7 @@ def cpu() -> list[Case]:
     """What `make bench` measures: batches that a CPU user runs."""
     return [
         *_net("lenet", "inference training", [1, 16, 64, 256, 1024]),
+        *_net("lenet", "inference training", [64], "bf16"),
         *_at("lenet", "conv1", "conv2d_relu_pool2d", "inference training", [64]),
         *_at("lenet", "conv2", "conv2d_relu_pool2d", "inference training", [64]),
         *_at("lenet", "conv2", "conv2d", "inference fprop dgrad wgrad training", [64]),

@@ -21,7 +21,17 @@ from cnn.errors import UserError
 
 # The first one checked gives torch's own error, by which the others are judged.
 FIRST = "eager"
-ORDER = ("eager", "ours", "compile", "compile_max", "eager_graph", "ours_graph", "cudnn_fused", "onnxruntime")
+ORDER = (
+    "eager",
+    "ours",
+    "compile",
+    "compile_frozen",
+    "compile_max",
+    "eager_graph",
+    "ours_graph",
+    "cudnn_fused",
+    "onnxruntime",
+)
 
 
 @dataclass

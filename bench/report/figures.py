@@ -22,6 +22,7 @@ COLOURS = {
 }
 MARKS = {
     "compile": "D",
+    "compile_frozen": "*",
     "onnxruntime": "s",
     "eager_graph": "^",
     "compile_max": "v",
