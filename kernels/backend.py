@@ -19,11 +19,13 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 TRITON, ATEN, CPU = "triton", "torch", "cpu"
 HAS_TRITON = find_spec("triton") is not None
 _current: ContextVar[str] = ContextVar("triton_cnn_backend", default="auto")
+_latest = "auto"
+"""The backend entered or left last in any thread. torch.compile cannot read a ContextVar, but guards a global."""
 
 
 def current_backend() -> str:
     """The backend in force in this thread: "auto", "triton" or "torch"."""
-    return _current.get()
+    return _latest if torch.compiler.is_compiling() else _current.get()
 
 
 @contextmanager
@@ -37,16 +39,19 @@ def backend(name: str) -> Iterator[None]:
     """
     if name not in BACKENDS:
         raise ValueError(f"backend: must be one of {BACKENDS}, not {name!r}")
-    token = _current.set(name)
+    global _latest
+    token, before = _current.set(name), _latest
+    _latest = name
     try:
         yield
     finally:
         _current.reset(token)
+        _latest = before
 
 
 def path(x: Any) -> str:
     """The path of a call on input `x`: TRITON, ATEN or CPU."""
-    name = _current.get()
+    name = current_backend()
     if name == "torch" or not isinstance(x, Tensor):
         return ATEN
     if name == "triton":
@@ -69,5 +74,5 @@ def unsupported(op: str, x: Tensor) -> str | None:
 
 def decline(reason: str) -> None:
     """Nothing under "auto" (the caller goes on with torch's operator); NotImplementedError under "triton"."""
-    if _current.get() == "triton":
+    if current_backend() == "triton":
         raise NotImplementedError(reason)
