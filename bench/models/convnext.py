@@ -32,9 +32,9 @@ class ConvNeXtBlock(nn.Module):
 class ConvNeXt(nn.Module):
     """A 4x4 stem with stride 4, then blocks with 2x2 convolutions of stride 2 between them."""
 
-    def __init__(self, width: float = 1.0, classes: int = 1000) -> None:
+    def __init__(self, width: float = 1.0, classes: int = 1000, count: int = 4) -> None:
         super().__init__()
-        widths = [channels(n, width) for n in (96, 192, 384, 768)]
+        widths = [channels(96 * 2**i, width) for i in range(count)]
         self.stem = nn.Conv2d(3, widths[0], 4, stride=4)
         stages: list[nn.Module] = [ConvNeXtBlock(widths[0])]
         for c, k in pairwise(widths):

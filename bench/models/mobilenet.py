@@ -34,13 +34,15 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """The network at width 1; dropout before the linear layer."""
+    """The network of these stages; dropout before the linear layer."""
 
-    def __init__(self, width: float = 1.0, classes: int = 1000) -> None:
+    def __init__(
+        self, width: float = 1.0, classes: int = 1000, stages: tuple[tuple[int, int, int, int], ...] = STAGES
+    ) -> None:
         super().__init__()
         c = channels(32, width)
         layers = _unit(3, c, 3, 2)
-        for expansion, count, blocks, stride in STAGES:
+        for expansion, count, blocks, stride in stages:
             k = channels(count, width)
             for i in range(blocks):
                 layers.append(InvertedResidual(c, k, stride if i == 0 else 1, expansion))

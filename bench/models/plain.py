@@ -47,7 +47,8 @@ class AlexNet(nn.Module):
         return scores
 
 
-def _vgg(plan: tuple[int, ...], width: float, classes: int) -> nn.Sequential:
+def vgg(plan: tuple[int, ...], width: float, classes: int) -> nn.Sequential:
+    """The convolutions and pools of a plan, the average over the map, two linear layers."""
     layers: list[nn.Module] = []
     c = 3
     for count in plan:
@@ -64,12 +65,12 @@ def _vgg(plan: tuple[int, ...], width: float, classes: int) -> nn.Sequential:
 
 def vgg11(width: float = 1.0, classes: int = 1000) -> nn.Sequential:
     """VGG's configuration A; (N, 3, H, W), H and W at least 32 -> (N, classes). One hidden linear layer, not two."""
-    return _vgg(VGG11, width, classes)
+    return vgg(VGG11, width, classes)
 
 
 def vgg16(width: float = 1.0, classes: int = 1000) -> nn.Sequential:
     """VGG's configuration D; (N, 3, H, W), H and W at least 32 -> (N, classes). One hidden linear layer, not two."""
-    return _vgg(VGG16, width, classes)
+    return vgg(VGG16, width, classes)
 
 
 class Fire(nn.Module):

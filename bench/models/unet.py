@@ -13,11 +13,11 @@ def _double(c: int, k: int) -> nn.Sequential:
 
 
 class UNet(nn.Module):
-    """Padded convolutions, so that the result has the size of the image; H and W multiples of 16."""
+    """Padded convolutions, so that the result has the size of the image; H and W multiples of 2 ** levels."""
 
-    def __init__(self, width: float = 1.0, classes: int = 2) -> None:
+    def __init__(self, width: float = 1.0, classes: int = 2, levels: int = 4) -> None:
         super().__init__()
-        widths = [channels(n, width) for n in (64, 128, 256, 512, 1024)]
+        widths = [channels(64 * 2**i, width) for i in range(levels + 1)]
         self.down = nn.ModuleList(_double(c, k) for c, k in zip([3, *widths], widths, strict=False))
         self.pool = nn.MaxPool2d(2)
         wide = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
