@@ -11,7 +11,7 @@ from cnn.arithmetic import receptive_fields, seen_pixels, summary
 from cnn.errors import UserError
 from cnn.models import LeNet
 from cnn.trace import Step, Trace, trace
-from kernels import ConvReLU2d, ConvReLUPool2d, MaxPool2d
+from kernels import ConvReLU2d, ConvReLUPool2d, MaxPool2d, convert
 
 
 class Functional(nn.Module):
@@ -147,3 +147,14 @@ def test_receptive_fields_are_what_the_gradient_says(cell: int) -> None:
     assert field is not None
     assert list(seen_pixels(field[0], cell, 32)) == rows
     assert (field[0].size, field[0].jump) == (5 + 1 + 4 * 2 + 2, 4)
+
+
+def test_a_converted_model_shows_the_same_steps() -> None:
+    """convert fuses Conv, ReLU and pool into one call; hooks make it run them apart, or nothing would be there to see."""
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(1176, 3))
+    image = torch.randn(1, 1, 28, 28)
+    before, after = trace(plain, image), trace(convert(plain), image)
+    assert [(s.name, s.op.kind, s.source) for s in after.steps] == [(s.name, s.op.kind, s.source) for s in before.steps]
+    for one, other in zip(before.steps, after.steps, strict=True):
+        torch.testing.assert_close(other.output, one.output, atol=1e-5, rtol=1e-5)
