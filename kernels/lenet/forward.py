@@ -18,118 +18,8 @@ Every zero of the window matrices meets a pixel of the patch, so that an infinit
 import triton
 import triton.language as tl
 
-from kernels.lenet.jit import activation, linear, positions, window_product, window_weight
-
-
-@triton.jit
-def _taken(b, b_best):
-    """Whether b replaces the maximum so far: torch keeps the first of equals and any later NaN."""
-    return (b > b_best) | (b != b)
-
-
-@triton.jit
-def _conv_pool(
-    x_ptr,
-    w_ptr,
-    packed_ptr,
-    bias_ptr,
-    y_ptr,
-    code_ptr,
-    images,
-    H: tl.constexpr,
-    W: tl.constexpr,
-    C: tl.constexpr,
-    CPAD: tl.constexpr,
-    K: tl.constexpr,
-    KPAD: tl.constexpr,
-    PAD: tl.constexpr,
-    CHANNELS_LAST: tl.constexpr,
-    AVERAGE: tl.constexpr,
-    TANH: tl.constexpr,
-    KEEP: tl.constexpr,
-    PACKED: tl.constexpr,
-    DTYPE: tl.constexpr,
-    PRECISION: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-):
-    """One convolution with its activation and pool for `images` images; x, y and code begin at the first of them."""
-    PH: tl.constexpr = (H + 2 * PAD - 4) // 2
-    PW: tl.constexpr = (W + 2 * PAD - 4) // 2
-    o_f = tl.arange(0, KPAD)
-    m_f = o_f < K
-    b_bias = tl.load(bias_ptr + o_f, mask=m_f, other=0.0).to(tl.float32)[None, :]
-    for m_0 in range(0, images * (PH * PW), BLOCK_M):
-        o_m = m_0 + tl.arange(0, BLOCK_M)
-        o_image = o_m // (PH * PW)
-        o_pixel = o_m % (PH * PW)
-        m_m = o_image < images
-        b_z = window_product(
-            x_ptr,
-            w_ptr,
-            packed_ptr,
-            o_image,
-            o_pixel // PW,
-            o_pixel % PW,
-            m_m,
-            H,
-            W,
-            C,
-            CPAD,
-            K,
-            KPAD,
-            PAD,
-            False,
-            PACKED,
-            DTYPE,
-            PRECISION,
-            BLOCK_M,
-            BLOCK_K,
-        )
-        b_0, b_1, b_2, b_3 = positions(b_z, BLOCK_M, KPAD)
-        # As torch's layers hand it on: the convolution rounded to its dtype, then the activation.
-        b_0 = (b_0 + b_bias).to(DTYPE).to(tl.float32)
-        b_1 = (b_1 + b_bias).to(DTYPE).to(tl.float32)
-        b_2 = (b_2 + b_bias).to(DTYPE).to(tl.float32)
-        b_3 = (b_3 + b_bias).to(DTYPE).to(tl.float32)
-        if CHANNELS_LAST:
-            o_y = (o_m * KPAD)[:, None] + o_f[None, :]
-            m_y = m_m[:, None]  # the padding channels too: the next layer reads them
-        else:
-            o_y = (o_image * (K * PH * PW) + o_pixel)[:, None] + (o_f * (PH * PW))[None, :]
-            m_y = m_m[:, None] & m_f[None, :]
-        if AVERAGE:
-            if KEEP and not TANH:
-                # A NaN passes the ReLU, so the test is "not <= 0".
-                b_low = tl.where(b_0 <= 0, 0, 1) + tl.where(b_1 <= 0, 0, 2)
-                b_code = b_low + tl.where(b_2 <= 0, 0, 4) + tl.where(b_3 <= 0, 0, 8)
-                tl.store(code_ptr + o_y, b_code.to(tl.uint8), mask=m_y)
-            b_0 = activation(b_0, TANH)
-            b_1 = activation(b_1, TANH)
-            b_2 = activation(b_2, TANH)
-            b_3 = activation(b_3, TANH)
-            if KEEP and TANH:
-                p_slope = code_ptr + ((o_m * (4 * KPAD))[:, None] + o_f[None, :])
-                m_slope = m_m[:, None] & m_f[None, :]
-                tl.store(p_slope, (0.25 - 0.25 * b_0 * b_0).to(DTYPE), mask=m_slope)
-                tl.store(p_slope + KPAD, (0.25 - 0.25 * b_1 * b_1).to(DTYPE), mask=m_slope)
-                tl.store(p_slope + 2 * KPAD, (0.25 - 0.25 * b_2 * b_2).to(DTYPE), mask=m_slope)
-                tl.store(p_slope + 3 * KPAD, (0.25 - 0.25 * b_3 * b_3).to(DTYPE), mask=m_slope)
-            b_y = (b_0 + b_1 + b_2 + b_3) * 0.25
-        else:
-            # Both activations rise, so that the maximum may come first.
-            b_code = tl.where(_taken(b_1, b_0), 1, 0)
-            b_y = tl.where(_taken(b_1, b_0), b_1, b_0)
-            b_code = tl.where(_taken(b_2, b_y), 2, b_code)
-            b_y = tl.where(_taken(b_2, b_y), b_2, b_y)
-            b_code = tl.where(_taken(b_3, b_y), 3, b_code)
-            b_y = tl.where(_taken(b_3, b_y), b_3, b_y)
-            if KEEP:
-                if not TANH:
-                    b_code = tl.where(b_y <= 0, 4, b_code)
-                tl.store(code_ptr + o_y, b_code.to(tl.uint8), mask=m_y)
-            b_y = activation(b_y, TANH)
-        tl.store(y_ptr + o_y, tl.where(m_f[None, :], b_y, 0.0).to(DTYPE), mask=m_y)
+from kernels.lenet.conv_pool import conv_pool
+from kernels.lenet.jit import activation, linear
 
 
 @triton.jit
@@ -202,7 +92,7 @@ def forward_kernel(
         y2 = y2_ptr + place * FEATURES
         h1 = h1_ptr + place * F1
         h2 = h2_ptr + place * F2
-        _conv_pool(
+        conv_pool(
             x_ptr + first * (H * W),
             w1_ptr,
             packed_ptr,
@@ -228,7 +118,7 @@ def forward_kernel(
             16,
         )
         tl.debug_barrier()
-        _conv_pool(
+        conv_pool(
             y1,
             w2_ptr,
             packed_ptr + 48 * 32,
@@ -324,45 +214,3 @@ def _finish(
             tl.store(loss_ptr + first + o_row, tl.where(m_class, b_loss, float("nan")), mask=m_row)
             b_share = tl.where(m_label, b_share - 1.0, b_share)
             tl.store(share_ptr + o, tl.where(m_class[:, None], b_share, float("nan")), mask=m)
-
-
-@triton.jit
-def pack_kernel(
-    w1_ptr,
-    w2_ptr,
-    packed_ptr,
-    C1: tl.constexpr,
-    C2: tl.constexpr,
-    DTYPE: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """The window matrices of conv1 [48, 32], conv2 [384, 64] and its transpose [768, 32], one after the other."""
-    SIZE_1: tl.constexpr = 48 * 32
-    SIZE_2: tl.constexpr = 48 * 8 * 64
-    start = tl.program_id(0) * BLOCK
-    if start < SIZE_1:
-        _pack(w1_ptr, packed_ptr, start, 1, 1, C1, 8, False, DTYPE, BLOCK)
-    elif start < SIZE_1 + SIZE_2:
-        _pack(w2_ptr, packed_ptr + SIZE_1, start - SIZE_1, C1, 8, C2, 16, False, DTYPE, BLOCK)
-    else:
-        _pack(w2_ptr, packed_ptr + (SIZE_1 + SIZE_2), start - (SIZE_1 + SIZE_2), C2, 16, C1, 8, True, DTYPE, BLOCK)
-
-
-@triton.jit
-def _pack(
-    w_ptr,
-    packed_ptr,
-    start,
-    C: tl.constexpr,
-    CPAD: tl.constexpr,
-    K: tl.constexpr,
-    KPAD: tl.constexpr,
-    FLIP: tl.constexpr,
-    DTYPE: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """BLOCK entries of one matrix; BLOCK is a multiple of its width."""
-    o_k = start // (4 * KPAD) + tl.arange(0, BLOCK // (4 * KPAD))
-    o_n = tl.arange(0, 4 * KPAD)
-    b_w = window_weight(w_ptr, o_k, o_n, C, CPAD, K, KPAD, FLIP)
-    tl.store(packed_ptr + (o_k[:, None] * (4 * KPAD) + o_n[None, :]), b_w.to(DTYPE))

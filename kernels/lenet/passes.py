@@ -4,72 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
 
 from kernels.common.launch import launch
 from kernels.lenet import plan
 from kernels.lenet.backward import backward_kernel
-from kernels.lenet.forward import forward_kernel, pack_kernel
+from kernels.lenet.forward import forward_kernel
 from kernels.lenet.geometry import LeNetGeometry
+from kernels.lenet.pack import pack_kernel
+from kernels.lenet.style import PACKED, Style, kept_shapes
 from kernels.lenet.wgrad import reduce_kernel, wgrad_kernel
 
 PACK_BLOCK = 512
-PACKED = 48 * 32 + 48 * 8 * 64 + 48 * 16 * 32
-"""Entries of the window matrices of conv1, conv2 and conv2 transposed."""
 REDUCE_BLOCK = 128
-_TYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
-# Three products of the two halves of each number: float32's accuracy on tensor cores. AMD has no TF32 to build it of.
-_FLOAT32 = "ieee" if torch.version.hip else "tf32x3"
-
-
-@dataclass(frozen=True)
-class Style:
-    """What is computed, and in which numbers.
-
-    average: pool by mean instead of maximum; tanh: instead of ReLU. compute: dtype of the factors of all products and
-    of the layers' outputs; sums are float32. conv_tf32, linear_tf32: for compute float32, factors rounded to TF32.
-    """
-
-    average: bool
-    tanh: bool
-    compute: torch.dtype
-    conv_tf32: bool
-    linear_tf32: bool
-
-    @property
-    def exact(self) -> bool:
-        """Whether convolutions keep float32's accuracy."""
-        return self.compute == torch.float32 and not self.conv_tf32
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The constants that every kernel takes."""
-        return {
-            "AVERAGE": self.average,
-            "TANH": self.tanh,
-            "DTYPE": _TYPES[self.compute],
-            "CONV_PRECISION": "tf32" if self.conv_tf32 else _FLOAT32,
-            "PRECISION": "tf32" if self.linear_tf32 else _FLOAT32,
-        }
-
-    def code_width(self, channels_padded: int, channels: int) -> tuple[int, torch.dtype]:
-        """Entries a pooled pixel that backward needs of a pool, and their dtype: a byte each, or four slopes."""
-        if self.average and self.tanh:
-            return 4 * channels_padded, self.compute
-        return channels, torch.uint8
 
 
 @cache
 def _multiprocessors(device: torch.device) -> int:
     """Of the card; off a card those of an H100."""
-    return int(torch.cuda.get_device_properties(device).multi_processor_count) if device.type == "cuda" else 132
+    if device.type != "cuda":
+        return 132
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
 
 
 def _sizes(g: LeNetGeometry) -> dict[str, int]:
@@ -77,22 +37,7 @@ def _sizes(g: LeNetGeometry) -> dict[str, int]:
 
 
 def _columns(classes: int) -> int:
-    return max(16, triton.next_power_of_2(classes))
-
-
-def kept_shapes(g: LeNetGeometry, style: Style) -> list[tuple[tuple[int, ...], torch.dtype]]:
-    """Shape and dtype of y1, code1, y2, code2, h1, h2 and the window matrices, as backward needs them."""
-    width1, code1 = style.code_width(8, 8)
-    width2, code2 = style.code_width(16, g.c2)
-    return [
-        ((g.n, g.pixels1, 8), style.compute),
-        ((g.n, g.pixels1, width1), code1),
-        ((g.n, g.features), style.compute),
-        ((g.n, g.pixels2 * width2), code2),
-        ((g.n, g.f1), style.compute),
-        ((g.n, g.f2), style.compute),
-        ((PACKED,), style.compute),
-    ]
+    return max(16, int(triton.next_power_of_2(classes)))
 
 
 def forward(
@@ -144,14 +89,10 @@ def forward(
         W=g.w,
         PAD=g.padding,
         **_sizes(g),
-        AVERAGE=style.average,
-        TANH=style.tanh,
+        **style.arguments,
         KEEP=keep,
         OUTPUT=output,
         PACKED=packed.numel() > 0,
-        DTYPE=_TYPES[style.compute],
-        CONV_PRECISION=style.arguments["CONV_PRECISION"],
-        PRECISION=style.arguments["PRECISION"],
         IMAGES=images,
         ROWS=max(16, images),
         COLUMNS=_columns(g.classes),
@@ -175,7 +116,7 @@ def _pack(parameters: Sequence[Tensor], packed: Tensor, g: LeNetGeometry, style:
         packed_ptr=packed,
         C1=g.c1,
         C2=g.c2,
-        DTYPE=_TYPES[style.compute],
+        DTYPE=style.type,
         BLOCK=PACK_BLOCK,
     )
 
@@ -291,13 +232,9 @@ def _backward_data(
         H1=h,
         W1=w,
         **_sizes(g),
-        AVERAGE=style.average,
-        TANH=style.tanh,
+        **style.arguments,
         SCALED=share is not None,
         PACKED=True,
-        DTYPE=_TYPES[style.compute],
-        CONV_PRECISION=style.arguments["CONV_PRECISION"],
-        PRECISION=style.arguments["PRECISION"],
         IMAGES=images,
         ROWS=max(16, images),
         COLUMNS=_columns(g.classes),

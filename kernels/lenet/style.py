@@ -1,0 +1,74 @@
+"""What the kernels compute and keep, apart from the sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton.language as tl
+
+from kernels.lenet.geometry import LeNetGeometry
+
+PACKED = 48 * 32 + 48 * 8 * 64 + 48 * 16 * 32
+"""Entries of the window matrices of conv1, conv2 and conv2 transposed."""
+_TYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
+# Three products of the two halves of each number: float32's accuracy on tensor cores. AMD has no TF32 to build it of.
+_FLOAT32 = "ieee" if torch.version.hip else "tf32x3"
+
+
+@dataclass(frozen=True)
+class Style:
+    """What is computed, and in which numbers.
+
+    average: pool by mean instead of maximum; tanh: instead of ReLU. compute: dtype of the factors of all products and
+    of the layers' outputs; sums are float32. conv_tf32, linear_tf32: for compute float32, factors rounded to TF32.
+    """
+
+    average: bool
+    tanh: bool
+    compute: torch.dtype
+    conv_tf32: bool
+    linear_tf32: bool
+
+    @property
+    def exact(self) -> bool:
+        """Whether convolutions keep float32's accuracy."""
+        return self.compute == torch.float32 and not self.conv_tf32
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The constants that every kernel takes."""
+        return {
+            "AVERAGE": self.average,
+            "TANH": self.tanh,
+            "DTYPE": self.type,
+            "CONV_PRECISION": "tf32" if self.conv_tf32 else _FLOAT32,
+            "PRECISION": "tf32" if self.linear_tf32 else _FLOAT32,
+        }
+
+    @property
+    def type(self) -> Any:
+        """`compute` as Triton names it."""
+        return _TYPES[self.compute]
+
+    def code_width(self, channels_padded: int, channels: int) -> tuple[int, torch.dtype]:
+        """Entries a pooled pixel that backward needs of a pool, and their dtype: a byte each, or four slopes."""
+        if self.average and self.tanh:
+            return 4 * channels_padded, self.compute
+        return channels, torch.uint8
+
+
+def kept_shapes(g: LeNetGeometry, style: Style) -> list[tuple[tuple[int, ...], torch.dtype]]:
+    """Shape and dtype of y1, code1, y2, code2, h1, h2 and the window matrices, as backward needs them."""
+    width1, code1 = style.code_width(8, 8)
+    width2, code2 = style.code_width(16, g.c2)
+    return [
+        ((g.n, g.pixels1, 8), style.compute),
+        ((g.n, g.pixels1, width1), code1),
+        ((g.n, g.features), style.compute),
+        ((g.n, g.pixels2 * width2), code2),
+        ((g.n, g.f1), style.compute),
+        ((g.n, g.f2), style.compute),
+        ((PACKED,), style.compute),
+    ]
