@@ -42,7 +42,7 @@ sanitize: $(STAMP)
 	cd $(SANITIZED) && CFLAGS="$(SANITIZERS)" LDFLAGS="$(SANITIZERS)" $(PY) setup.py -q build_ext --inplace
 	test -f $(SANITIZED)/kernels/cpu/_native.so
 	cd $(SANITIZED) && LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libubsan.so)" \
-	ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1 PYTHONPATH=. $(PY) -m pytest -q tests/kernels/cpu -m "not slow"
+	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 OMP_NUM_THREADS=1 PYTHONPATH=. $(PY) -m pytest -q tests/kernels/cpu -m "not slow"
 
 # The browser tests also run in make test wherever a Chromium is found.
 test-browser: $(STAMP)
