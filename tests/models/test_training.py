@@ -56,18 +56,37 @@ def train(model: nn.Module, images: Tensor, backend: str, steps: int = 3) -> tup
     return first
 
 
-def assert_all_as_good(ours: Values, torchs: Values, exact: Values, what: str) -> None:
-    """The precision rule for a network: the largest error of all tensors, each measured by its largest value.
+def errors(got: Values, exact: Values) -> Tensor:
+    """Every element's error, measured by the largest value of its tensor."""
+    parts = []
+    for key, truth in exact.items():
+        if truth.is_floating_point():
+            parts.append((got[key].double() - truth).flatten() / (float(truth.abs().max()) or 1.0))
+    return torch.cat(parts).cpu()
 
-    Tensor by tensor it would compare, for a norm of eight channels, two draws of eight roundings with each other.
+
+def assert_all_as_good(ours: Values, torchs: Values, exact: Values, what: str) -> None:
+    """The precision rule for all tensors of a network: the root mean square of our errors is at most twice torch's.
+
+    The largest error of a whole network is one draw from a long tail: over eight seeds of one network ours was between
+    0.5 and 4.6 times torch's, either way. It is held to ten times.
     """
     assert ours.keys() == torchs.keys() == exact.keys()
-    keys = [key for key, value in ours.items() if value.is_floating_point()]
-    scale = {key: float(exact[key].abs().max()) or 1.0 for key in keys}
-    for key in keys:
-        assert ours[key].shape == torchs[key].shape and ours[key].dtype == torchs[key].dtype, key
-    joined = [torch.cat([values[key].flatten() / scale[key] for key in keys]) for values in (ours, torchs, exact)]
-    assert_as_good(*joined, what)
+    for key, value in ours.items():
+        assert value.shape == torchs[key].shape and value.dtype == torchs[key].dtype, key
+    a, b = errors(ours, exact), errors(torchs, exact)
+    eps = torch.finfo(torch.float32).eps
+    for name, norm, factor in (("root mean square", _root_mean_square, 2), ("largest", _largest, 10)):
+        found, allowed = norm(a), factor * norm(b) + eps
+        assert found <= allowed, f"{what}: {name} error {found:.3g} is more than {allowed:.3g} (torch's {norm(b):.3g})"
+
+
+def _root_mean_square(values: Tensor) -> float:
+    return float(values.square().mean().sqrt())
+
+
+def _largest(values: Tensor) -> float:
+    return float(values.abs().max())
 
 
 @pytest.mark.parametrize("name", NAMES)
