@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import kernels
-from kernels.common.device import assume_shared_limit
+from kernels.common.device import Card, assume_card
 from kernels.common.launch import Launch, record
 
 
@@ -48,6 +48,9 @@ CASES = (
     Case("conv3x3 64", _conv(kernels.conv2d_relu, (32, 64, 56, 56), (64, 64, 3, 3), padding=1)),
     Case("conv3x3 256", _conv(kernels.conv2d, (64, 256, 14, 14), (256, 256, 3, 3), padding=1)),
     Case("conv3x3/2 128", _conv(kernels.conv2d, (64, 128, 28, 28), (128, 128, 3, 3), padding=1, stride=2)),
+    Case("conv3x3/2 256", _conv(kernels.conv2d, (128, 256, 28, 28), (256, 256, 3, 3), padding=1, stride=2)),
+    Case("conv3x3 256 n256", _conv(kernels.conv2d_relu, (256, 256, 14, 14), (256, 256, 3, 3), padding=1)),
+    Case("conv3x3+pool 64 n64", _conv(kernels.conv2d_relu_pool2d, (64, 64, 56, 56), (128, 64, 3, 3), padding=1)),
     Case("conv1x1 256-64", _conv(kernels.conv2d_relu, (32, 256, 56, 56), (64, 256, 1, 1))),
     Case("conv7x7/2 rgb", _conv(kernels.conv2d_relu, (32, 3, 224, 224), (64, 3, 7, 7), padding=3, stride=2)),
     Case("conv5x5+pool 1-6", _conv(kernels.conv2d_relu_pool2d, (256, 1, 28, 28), (6, 1, 5, 5), padding=2)),
@@ -65,14 +68,14 @@ CASES = (
 )
 
 
-def launches(case: Case, dtype: torch.dtype, channels_last: bool, shared: int) -> Iterator[Launch]:
-    """The launches of the case forward and backward, planned for a card with `shared` bytes a program."""
-    with kernels.backend("triton"), assume_shared_limit(shared), record() as recorded:
+def launches(case: Case, dtype: torch.dtype, channels_last: bool, card: Card) -> Iterator[Launch]:
+    """The launches of the case forward and backward, planned for `card`."""
+    with kernels.backend("triton"), assume_card(card), record() as recorded:
         y = case.run(dtype, channels_last)
         y.backward(torch.empty_like(y))
     seen = set()
     for launch in recorded:
-        key = (launch.kernel.__name__, tuple((k, v) for k, v in launch.arguments.items() if not isinstance(v, Tensor)))
+        key = (launch.kernel.__name__, tuple((k, v) for k, v in launch.arguments.items() if isinstance(v, (int, str))))
         if key not in seen:
             seen.add(key)
             yield launch

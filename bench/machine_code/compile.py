@@ -11,22 +11,23 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from kernels.common.device import Card
 from kernels.common.launch import Launch
 
 TARGETS: dict[str, Any] = {
     **{f"sm_{cap}": GPUTarget("cuda", cap, 32) for cap in (80, 86, 89, 90, 100, 120)},
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
-SHARED_LIMIT = {
-    "sm_80": 166_912,
-    "sm_86": 101_376,
-    "sm_89": 101_376,
-    "sm_90": 232_448,
-    "sm_100": 232_448,
-    "sm_120": 101_376,
-    "gfx942": 65_536,
+CARDS = {
+    "sm_80": Card(166_912, False),
+    "sm_86": Card(101_376, False),
+    "sm_89": Card(101_376, False),
+    "sm_90": Card(232_448, True),
+    "sm_100": Card(232_448, True),
+    "sm_120": Card(101_376, False),
+    "gfx942": Card(65_536, False),
 }
-"""Bytes of shared memory one program may take; compiling alone does not check it."""
+"""What a plan knows of each target. Compiling alone does not check the shared memory."""
 
 _TYPES = {
     torch.float16: "*fp16",
@@ -58,6 +59,10 @@ def _specialize(kernel: Any, arguments: dict[str, Any]) -> tuple[dict[str, str],
         if parameter.is_constexpr or (isinstance(value, int) and value == 1):
             signature[parameter.name] = "constexpr"
             constants[(position,)] = value
+            continue
+        if hasattr(value, "block_shape"):
+            box = ",".join(str(size) for size in value.block_shape)
+            signature[parameter.name] = f"tensordesc<{_TYPES[value.base.dtype][1:]}[{box}]>"
             continue
         if isinstance(value, Tensor):
             signature[parameter.name] = _TYPES[value.dtype]

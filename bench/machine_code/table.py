@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from bench.machine_code.cases import CASES, launches
-from bench.machine_code.compile import SHARED_LIMIT, compile_launch
+from bench.machine_code.compile import CARDS, compile_launch
 from bench.machine_code.read import read
 from kernels.common.launch import Launch
+from kernels.conv2d.plan import PASSES
 
 DTYPES = {
     "float16": torch.float16,
@@ -21,7 +22,7 @@ DTYPES = {
     "float32": torch.float32,
     "float64": torch.float64,
 }
-_DOT_KERNELS = ("fprop_kernel", "fprop_pool_kernel", "dgrad_kernel", "wgrad_kernel")
+_DOT_KERNELS = tuple(f"{head}{name}_kernel" for head in ("", "batch_") for name in PASSES)
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def jobs(targets: list[str], dtypes: list[str], kernel: str = "", case: str = ""
         for each in (c for c in CASES if case in c.name):
             for dtype in dtypes:
                 for layout in ("nchw", "channels_last"):
-                    for launch in launches(each, DTYPES[dtype], layout == "channels_last", SHARED_LIMIT[target]):
+                    for launch in launches(each, DTYPES[dtype], layout == "channels_last", CARDS[target]):
                         if kernel in launch.kernel.__name__:
                             found.append(Job(target, each.name, dtype, layout, launch))
     return _distinct(found)
@@ -52,16 +53,17 @@ def _distinct(found: list[Job]) -> list[Job]:
     """The jobs without those that compile to the same program."""
     kept: dict[Any, Job] = {}
     for job in found:
-        arguments = tuple(
-            (name, str(value.dtype) if isinstance(value, Tensor) else _class(value, name))
-            for name, value in job.launch.arguments.items()
-        )
+        arguments = tuple((name, _class(value, name)) for name, value in job.launch.arguments.items())
         kept.setdefault((job.target, job.launch.kernel.__name__, arguments, str(job.launch.options)), job)
     return list(kept.values())
 
 
 def _class(value: Any, name: str) -> Any:
-    """What the compiler sees of an argument: a constexpr's value, an integer's divisibility."""
+    """What the compiler sees of an argument: a tensor's dtype, a constexpr's value, an integer's divisibility."""
+    if isinstance(value, Tensor):
+        return str(value.dtype)
+    if hasattr(value, "block_shape"):
+        return str(value.base.dtype), tuple(value.block_shape)
     if name.isupper() or not isinstance(value, int):
         return str(value)
     return 1 if value == 1 else ("i32" if value < 2**31 else "i64", value % 16 == 0)
@@ -86,7 +88,7 @@ def _row(index: int) -> dict[str, Any]:
         report = read(compile_launch(job.launch, job.target))
     except Exception as error:  # the row says what the compiler said; the caller counts it as a failure
         return head | {"error": f"{type(error).__name__}: {error}"[:500]}
-    fits = report.shared <= SHARED_LIMIT[job.target]
+    fits = report.shared <= CARDS[job.target].shared
     return head | report.as_dict() | {"clean": report.stack == 0 and fits}
 
 

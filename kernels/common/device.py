@@ -5,38 +5,55 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 
 import torch
 
 INTERPRET = os.environ.get("TRITON_INTERPRET", "0") not in ("", "0")
 """Whether Triton's interpreter runs the kernels (read once: Triton decides when a kernel is decorated)."""
 
-SHARED_DEFAULT = 232_448
-"""Bytes of shared memory a program may take where no card says otherwise: those of an H100."""
 
-_assumed: int | None = None
+@dataclass(frozen=True)
+class Card:
+    """What a plan must know of a card: bytes of shared memory a program may take, and whether it has TMA and wgmma."""
+
+    shared: int
+    tma: bool
+
+
+H100 = Card(232_448, True)
+"""Where no card says otherwise (the interpreter, recorded launches), plans are those of an H100."""
+
+HAS_DESCRIPTORS = find_spec("triton.tools.tensor_descriptor") is not None if find_spec("triton") else False
+"""Host-side TMA descriptors came with Triton 3.4."""
+
+_assumed: Card | None = None
 
 
 @contextmanager
-def assume_shared_limit(limit: int) -> Iterator[None]:
-    """Plan as for a card with `limit` bytes of shared memory a program (inspection without that card)."""
+def assume_card(card: Card) -> Iterator[None]:
+    """Plan as for `card` inside the block (inspection without that card)."""
     global _assumed
-    before, _assumed = _assumed, limit
+    before, _assumed = _assumed, card
     try:
         yield
     finally:
         _assumed = before
 
 
-def shared_limit(device: torch.device) -> int:
-    """Bytes of shared memory that one program may take on `device`."""
+def card_of(device: torch.device) -> Card:
+    """The card that runs programs on `device`."""
     if _assumed is not None:
         return _assumed
-    return _card_limit(device.index or 0) if device.type == "cuda" else SHARED_DEFAULT
+    return _cuda_card(device.index or 0) if device.type == "cuda" and not INTERPRET else H100
 
 
 @cache
-def _card_limit(index: int) -> int:
+def _cuda_card(index: int) -> Card:
     properties = torch.cuda.get_device_properties(index)
-    return int(getattr(properties, "shared_memory_per_block_optin", 0) or properties.shared_memory_per_block)
+    shared = int(getattr(properties, "shared_memory_per_block_optin", 0) or properties.shared_memory_per_block)
+    # Compute capability 12 has TMA but neither wgmma nor tcgen05: the gather serves it better.
+    tma = torch.version.hip is None and properties.major in (9, 10) and HAS_DESCRIPTORS
+    return Card(shared, tma)

@@ -47,6 +47,14 @@ def coordinates(o, d_c, d_h, d_w, CHANNELS_LAST: tl.constexpr):
 
 
 @triton.jit
+def inside(o, size, TAPS: tl.constexpr, DIL: tl.constexpr):
+    """The range [low, high) of the taps t with o + t * DIL in [0, size); o is a scalar."""
+    low = (tl.maximum(-o, 0) + DIL - 1) // DIL
+    high = tl.minimum((tl.maximum(size - o, 0) + DIL - 1) // DIL, TAPS)
+    return low, tl.maximum(high, low)
+
+
+@triton.jit
 def taps_inside(o_h, o_w, m, h, w, R: tl.constexpr, S: tl.constexpr, DIL_H: tl.constexpr, DIL_W: tl.constexpr):
     """Bit t of a pixel is set where tap t of its window lies inside the image; 0 for windows of more than 32 taps."""
     b_taps = m.to(tl.int32) * 0

@@ -42,6 +42,14 @@ def is_recording() -> bool:
     return _recording is not None
 
 
+def tensors_of(arguments: dict[str, Any]) -> Iterator[Tensor]:
+    """The tensors among a launch's arguments, those behind TMA descriptors included."""
+    for value in arguments.values():
+        tensor = getattr(value, "base", value)
+        if isinstance(tensor, Tensor):
+            yield tensor
+
+
 def launch(kernel: Any, grid: int, *, num_warps: int = 4, num_stages: int = 2, **arguments: Any) -> None:
     """Run `kernel` on `grid` programs of its first axis; arguments by name, in signature order.
 
@@ -54,7 +62,7 @@ def launch(kernel: Any, grid: int, *, num_warps: int = 4, num_stages: int = 2, *
         options = {"num_warps": num_warps, "num_stages": num_stages}
         _recording.append(Launch(kernel, grid, arguments, options))
         return
-    device = next(a.device for a in arguments.values() if isinstance(a, Tensor))
+    device = next(tensors_of(arguments)).device
     if device.type == "cuda" and device.index != torch.cuda.current_device():
         with torch.cuda.device(device):
             kernel[(grid,)](**arguments, num_warps=num_warps, num_stages=num_stages)

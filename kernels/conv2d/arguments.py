@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
 import triton.language as tl
 from torch import Tensor
 
+from kernels.common.device import Card, card_of
 from kernels.common.launch import launch
 from kernels.common.layout import span
 from kernels.common.precision import input_precision
@@ -39,8 +41,9 @@ def tiles(m: int, n: int, tile: Tile) -> int:
 
 
 def strides(name: str, t: Tensor, axes: str) -> dict[str, int]:
-    """The keyword arguments stride_<name>_<axis> of a tensor."""
-    return {f"stride_{name}_{axis}": stride for axis, stride in zip(axes, t.stride(), strict=True)}
+    """The keyword arguments stride_<name>_<axis>; 0 along an axis of one element, so that equal problems look equal."""
+    steps = (stride if size > 1 else 0 for size, stride in zip(t.shape, t.stride(), strict=True))
+    return {f"stride_{name}_{axis}": step for axis, step in zip(axes, steps, strict=True)}
 
 
 def window(g: Conv2dGeometry) -> dict[str, int]:
@@ -72,3 +75,9 @@ def numerics(*tensors: Tensor) -> dict[str, Any]:
     """INDEX, PRECISION and ACC of a gemm over these tensors, the first of which gives the dtype."""
     first = tensors[0]
     return {"INDEX": index(*tensors), "PRECISION": input_precision(first.dtype), "ACC": accumulator(first)}
+
+
+def planning_card(t: Tensor) -> Card:
+    """The card of `t`, as a plan sees it: exact float32 products are no work for its tensor cores, nor for TMA."""
+    card = card_of(t.device)
+    return replace(card, tma=False) if input_precision(t.dtype) == "ieee" and t.dtype == torch.float32 else card

@@ -7,10 +7,20 @@ import math
 import torch
 from torch import Tensor
 
-from kernels.common.device import shared_limit
 from kernels.common.launch import launch
 from kernels.common.layout import empty, is_channels_last
-from kernels.conv2d.arguments import DIRECT_BLOCK, accumulator, index, launch_gemm, numerics, strides, tiles, window
+from kernels.conv2d import batch
+from kernels.conv2d.arguments import (
+    DIRECT_BLOCK,
+    accumulator,
+    index,
+    launch_gemm,
+    numerics,
+    planning_card,
+    strides,
+    tiles,
+    window,
+)
 from kernels.conv2d.direct import direct_fprop_kernel
 from kernels.conv2d.fprop import fprop_kernel
 from kernels.conv2d.fprop_pool import fprop_pool_kernel
@@ -28,7 +38,7 @@ def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bo
     if g.c == 0:  # a sum over no channels
         y.zero_() if bias is None else y.copy_(bias[:, None, None])
         return y.relu_() if relu else y
-    chosen = plan("fprop", g, x.element_size(), shared_limit(x.device))
+    chosen = plan("fprop", g, x.element_size(), planning_card(x))
     head = {"x_ptr": x, "w_ptr": w, "bias_ptr": x if bias is None else bias, "y_ptr": y}
     flags = {"HAS_BIAS": bias is not None, "RELU": relu}
     if chosen.tile is None:
@@ -54,6 +64,9 @@ def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bo
             BLOCK=DIRECT_BLOCK,
         )
         return y
+    if chosen.algorithm == "batch":
+        y = batch.fprop(x, w, bias, g, relu, chosen.tile)
+        return y if channels_last else channels_outermost(y)
     if chosen.packed:
         head["x_ptr"] = x = channels_innermost(x)
         head["w_ptr"] = w = channels_innermost(w)
@@ -92,8 +105,11 @@ def fprop_pool(
     code = empty(x, shape if want_code else (0,) * 4, channels_last, torch.uint8)
     if y.numel() == 0:
         return y, code
-    chosen = plan("fprop_pool", g, x.element_size(), shared_limit(x.device))
+    chosen = plan("fprop_pool", g, x.element_size(), planning_card(x))
     assert chosen.tile is not None, "the op composes convolution and pool where the convolution is direct"
+    if chosen.algorithm == "batch":
+        y, code = batch.fprop_pool(x, w, bias, g, average, want_code, chosen.tile)
+        return (y, code) if channels_last else (channels_outermost(y), channels_outermost(code) if want_code else code)
     if chosen.packed:
         x, w = channels_innermost(x), channels_innermost(w)
         if not channels_last:

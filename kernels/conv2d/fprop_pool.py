@@ -14,19 +14,8 @@ Average: bit j is set where position j passed the ReLU.
 import triton
 import triton.language as tl
 
-from kernels.common.jit import dot, relu, tap_inside, taps_inside, unravel
-
-
-@triton.jit
-def _taken(b, b_best):
-    """Whether b replaces the maximum so far: torch keeps the first of equals and any later NaN."""
-    return (b > b_best) | (b != b)
-
-
-@triton.jit
-def _rounded(b, b_bias, dtype: tl.constexpr):
-    """relu(b + bias) as the unfused layers would hand it to the pool: rounded to the output's dtype."""
-    return relu((b + b_bias).to(dtype)).to(b.dtype)
+from kernels.common.jit import dot, tap_inside, taps_inside, unravel
+from kernels.conv2d.pool_epilogue import pooled
 
 
 @triton.jit
@@ -159,26 +148,7 @@ def fprop_pool_kernel(
     b_bias = tl.zeros((1, BLOCK_N), ACC)
     if HAS_BIAS:
         b_bias = tl.load(bias_ptr + i_g * k + o_n, mask=m_n, other=0.0).to(ACC)[None, :]
-    b_0 = _rounded(b_0, b_bias, y_ptr.dtype.element_ty)
-    b_1 = _rounded(b_1, b_bias, y_ptr.dtype.element_ty)
-    b_2 = _rounded(b_2, b_bias, y_ptr.dtype.element_ty)
-    b_3 = _rounded(b_3, b_bias, y_ptr.dtype.element_ty)
-    if AVERAGE:
-        b_y = (b_0 + b_1 + b_2 + b_3) * 0.25
-        # A NaN passes the ReLU, so the test is "not <= 0".
-        b_code = (
-            tl.where(b_0 <= 0, 0, 1) + tl.where(b_1 <= 0, 0, 2) + tl.where(b_2 <= 0, 0, 4) + tl.where(b_3 <= 0, 0, 8)
-        )
-    else:
-        b_y = b_0
-        b_code = tl.zeros((BLOCK_M, BLOCK_N), tl.int32)
-        b_code = tl.where(_taken(b_1, b_y), 1, b_code)
-        b_y = tl.where(_taken(b_1, b_y), b_1, b_y)
-        b_code = tl.where(_taken(b_2, b_y), 2, b_code)
-        b_y = tl.where(_taken(b_2, b_y), b_2, b_y)
-        b_code = tl.where(_taken(b_3, b_y), 3, b_code)
-        b_y = tl.where(_taken(b_3, b_y), b_3, b_y)
-        b_code = tl.where(b_y <= 0, 4, b_code)
+    b_y, b_code = pooled(b_0, b_1, b_2, b_3, b_bias, AVERAGE, y_ptr.dtype.element_ty)
 
     o_y = (o_i * stride_y_n + o_p * stride_y_p + o_q * stride_y_q)[:, None] + ((zero + o_n) * stride_y_k)[None, :]
     y_ptr += i_g * k * stride_y_k

@@ -9,10 +9,10 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
-from kernels.common.device import shared_limit
 from kernels.common.jit import reduce_splits_kernel
 from kernels.common.launch import launch
 from kernels.common.layout import empty, is_channels_last
+from kernels.conv2d import batch
 from kernels.conv2d.arguments import (
     DIRECT_BLOCK,
     LIMIT,
@@ -20,6 +20,7 @@ from kernels.conv2d.arguments import (
     index,
     launch_gemm,
     numerics,
+    planning_card,
     strides,
     tiles,
     window,
@@ -38,7 +39,7 @@ def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
     dx = empty(dy, (g.n, g.c, g.h, g.w), channels_last)
     if dx.numel() == 0:
         return dx
-    chosen = plan("dgrad", g, dy.element_size(), shared_limit(dy.device))
+    chosen = plan("dgrad", g, dy.element_size(), planning_card(dy))
     head = {"dy_ptr": dy, "w_ptr": w, "dx_ptr": dx}
     if chosen.tile is None:
         launch(
@@ -62,6 +63,9 @@ def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
             BLOCK=DIRECT_BLOCK,
         )
         return dx
+    if chosen.algorithm == "batch":
+        dx = batch.dgrad(dy, w, g, chosen.tile)
+        return dx if channels_last else channels_outermost(dx)
     if chosen.packed:
         head["dy_ptr"] = dy = channels_innermost(dy)
         head["w_ptr"] = w = _packed_for_dgrad(w)
@@ -104,8 +108,8 @@ def wgrad(dy: Tensor, x: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
     pixels = g.n * g.p * g.q
     if dw.numel() == 0 or pixels == 0:
         return dw.zero_()
-    chosen = plan("wgrad", g, dy.element_size(), shared_limit(dy.device))
-    if chosen.packed:
+    chosen = plan("wgrad", g, dy.element_size(), planning_card(dy))
+    if chosen.packed and chosen.algorithm != "batch":
         dy, x = channels_innermost(dy), channels_innermost(x)
     partial = _partial(dw, chosen.splits)
     common: dict[str, Any] = {"dy_ptr": dy, "x_ptr": x, "dw_ptr": partial, "pixels": pixels}
@@ -136,6 +140,8 @@ def wgrad(dy: Tensor, x: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
             BLOCK_M=block_m,
             BLOCK_N=block_n,
         )
+    elif chosen.algorithm == "batch":
+        batch.wgrad(dy, x, dw, partial, g, chosen)
     else:
         launch_gemm(
             wgrad_kernel,

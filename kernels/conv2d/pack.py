@@ -52,11 +52,15 @@ def pack_kernel(
 
 def channels_innermost(x: Tensor) -> Tensor:
     """`x` [n, c, h, w] itself when its channels are adjacent, else a dense channels_last copy."""
-    if x.stride(1) == 1 or x.shape[1] == 1 or x.numel() == 0:
+    return x if x.stride(1) == 1 or x.shape[1] == 1 else dense_channels_innermost(x, copy=True)
+
+
+def dense_channels_innermost(x: Tensor, copy: bool = False) -> Tensor:
+    """`x` itself when it is dense with its channels adjacent, else (or if `copy`) a dense copy with that order."""
+    if x.numel() == 0 or (not copy and x.permute(0, 2, 3, 1).is_contiguous()):
         return x
     n, c, h, w = x.shape
     y = empty(x, x.shape, True)
-    stride_n, stride_c, stride_h, stride_w = x.stride()
     launch(
         pack_kernel,
         n * math.ceil(c / BLOCK_C) * math.ceil(h * w / BLOCK_P),
@@ -65,10 +69,7 @@ def channels_innermost(x: Tensor) -> Tensor:
         c=c,
         h=h,
         w=w,
-        stride_x_n=stride_n,
-        stride_x_c=stride_c,
-        stride_x_h=stride_h,
-        stride_x_w=stride_w,
+        **{f"stride_x_{axis}": stride for axis, stride in zip("nchw", x.stride(), strict=True)},
         INDEX=tl.int64 if max(span(x), x.numel()) > 2**31 - 2**20 else tl.int32,
         BLOCK_C=BLOCK_C,
         BLOCK_P=BLOCK_P,

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 
-from kernels.common.device import SHARED_DEFAULT
+from kernels.common.device import H100, Card
 from kernels.conv2d.geometry import Conv2dGeometry
 
 PASSES = ("fprop", "fprop_pool", "dgrad", "wgrad")
@@ -22,8 +22,8 @@ DIRECT_CHANNELS = 16
 PACKED_CHANNELS = 32
 """From this width on operands have adjacent channels and K is walked in blocks of them; below, a block would be mostly
 padding, and fprop walks K in flat (r, s, c) order."""
-HOPPER_SHARED = 200_000
-"""Bytes of shared memory a program that tell an H100 or B200 from the cards without wgmma or tcgen05."""
+BATCH_CHANNELS = 128
+"""From this many channels on the batch kernels' TMA rows are long enough; 64 for the fused pool, which reuses more."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Tile:
 
 @dataclass(frozen=True)
 class Plan:
-    """algorithm "gemm" or "direct" (tile None); packed: operands with adjacent channels, K walked in blocks of them;
-    splits: parts of wgrad's sum."""
+    """algorithm: "gemm", "batch" or "direct" (tile None). packed: operands have adjacent channels, and K is walked in
+    blocks of them. splits: parts of wgrad's sum."""
 
     algorithm: str
     tile: Tile | None
@@ -61,20 +61,20 @@ def _tile(which: str, block_m: int, block_n: int, block_k: int, itemsize: int, s
     return Tile(block_m, block_n, block_k, warps, stages)
 
 
-def tiles(which: str, itemsize: int, shared: int = SHARED_DEFAULT, packed: bool = True) -> list[Tile]:
-    """Every tile the heuristic can give for a pass, an element size in bytes (2, 4 or 8) and a shared memory.
+def tiles(which: str, itemsize: int, card: Card = H100, packed: bool = True) -> list[Tile]:
+    """Every tile the heuristic can give for a pass, an element size in bytes (2, 4 or 8) and a card.
 
     `packed`: channels are adjacent, so that tiles are read 16 bytes at a time. Elements read one by one need a pointer
-    each, and large tiles would spill; so would float32 tiles of 128 x 128 on cards without wgmma (small `shared`).
+    each, and large tiles would spill; so would float32 tiles of 128 x 128 on cards without wgmma.
     """
     block_k = {2: 64, 4: 32, 8: 16}[itemsize]
     if itemsize == 8:
         tall, wide = (16, 32), (16, 32)
     elif not packed:
-        tall, wide, block_k = (16, 32, 64), (16, 32, 64), 32
+        tall, wide, block_k = (16, 32) if which == "dgrad" else (16, 32, 64), (16, 32, 64), 32
     else:
         tall, wide = (16, 32, 64, 128), (16, 32, 64, 128)
-        if itemsize == 4 and shared < HOPPER_SHARED:
+        if itemsize == 4 and not card.tma:
             wide = (16, 32, 64)
     if which == "fprop_pool":
         tall, wide = tall[:3], wide[:3]
@@ -82,9 +82,9 @@ def tiles(which: str, itemsize: int, shared: int = SHARED_DEFAULT, packed: bool 
         tall = tall[1:]
     sizes = product(tall, wide, sorted({min(32, block_k), block_k}))
     return [
-        _tile(which, m, n, k, itemsize, shared)
+        _tile(which, m, n, k, itemsize, card.shared)
         for m, n, k in sizes
-        if 2 * stage_bytes(which, m, n, k, itemsize) <= shared
+        if 2 * stage_bytes(which, m, n, k, itemsize) <= card.shared
     ]
 
 
@@ -108,6 +108,20 @@ def _choose_tile(which: str, m: int, n: int, k: int, groups: int, allowed: list[
 
 
 _forced: dict[str, Tile] = {}
+_forced_plans: dict[str, Plan] = {}
+
+
+@contextmanager
+def force_plan(which: str, chosen: Plan) -> Iterator[None]:
+    """Run pass `which` with this plan inside the block, whatever the geometry (tests, tuning)."""
+    before = _forced_plans.get(which)
+    _forced_plans[which] = chosen
+    try:
+        yield
+    finally:
+        _forced_plans.pop(which)
+        if before is not None:
+            _forced_plans[which] = before
 
 
 @contextmanager
@@ -123,14 +137,20 @@ def force_tile(which: str, tile: Tile) -> Iterator[None]:
             _forced[which] = before
 
 
-def plan(which: str, g: Conv2dGeometry, itemsize: int, shared: int = SHARED_DEFAULT) -> Plan:
-    """The plan of one pass of one problem: `itemsize` bytes an element, `shared` bytes of shared memory a program."""
+def plan(which: str, g: Conv2dGeometry, itemsize: int, card: Card = H100) -> Plan:
+    """The plan of one pass of one problem with elements of `itemsize` bytes on `card`."""
+    if which in _forced_plans:
+        return _forced_plans[which]
     taps = g.r * g.s
     pixels = g.n * g.p * g.q
     if g.groups > 1 and _is_thin(which, g):
         return Plan("direct", None, splits=_splits(g.k * g.c_group * taps // 32 + 1, pixels, 512))
+    batch = batch_tile(which, g, itemsize) if card.tma and which not in _forced else None
+    if batch is not None:
+        blocks = -(-g.k // batch.block_m) * -(-g.c // batch.block_n) * taps
+        return Plan("batch", batch, True, splits=min(g.p, -(-PROGRAMS // blocks)) if which == "wgrad" else 1)
     packed = is_packed(which, g)
-    allowed = tiles(which, itemsize, shared, packed)
+    allowed = tiles(which, itemsize, card, packed)
     forced = _forced.get(which)
     if which == "fprop" or which == "fprop_pool":
         rows = g.n * (g.p // 2) * (g.q // 2) if which == "fprop_pool" else pixels
@@ -145,6 +165,37 @@ def plan(which: str, g: Conv2dGeometry, itemsize: int, shared: int = SHARED_DEFA
     tile = forced or _choose_tile(which, g.k_group, width, pixels, g.groups, allowed)
     programs = g.groups * -(-g.k_group // tile.block_m) * -(-width // tile.block_n)
     return Plan("gemm", tile, packed, splits=_splits(programs, pixels, 4 * tile.block_k))
+
+
+def batch_tiles(which: str, itemsize: int) -> list[Tile]:
+    """Every tile of the batch kernels for a pass and an element size; float64 has none."""
+    block_k = {2: 64, 4: 32}.get(itemsize)
+    if block_k is None:
+        return []
+    if which == "fprop_pool":
+        return [Tile(64, 128, block_k, 8, 3), Tile(64, 64, block_k, 4, 3)]
+    if which == "wgrad":
+        widths = (128, 256) if itemsize == 2 else (128,)
+        return [Tile(128, n, block_k, 8, 4) for n in widths]
+    tall = [Tile(128, n, block_k, 8, 4) for n in ((128, 256) if itemsize == 2 else (128,))]
+    return [*tall, Tile(64, 128, block_k, 4, 4)]
+
+
+def batch_tile(which: str, g: Conv2dGeometry, itemsize: int) -> Tile | None:
+    """The tile with which TMA and the batch as the tall side run this pass, or None where they do not suit."""
+    choices = batch_tiles(which, itemsize)
+    if g.groups != 1 or g.n < 64 or not choices:
+        return None
+    summed, columns = (g.k, g.c) if which == "dgrad" else (g.c, g.k)
+    least = 64 if which == "fprop_pool" else BATCH_CHANNELS
+    aligned = (g.c * itemsize) % 16 == 0 and (g.k * itemsize) % 16 == 0
+    if min(g.c, g.k) < least or not aligned or (which != "wgrad" and summed % choices[0].block_k):
+        return None
+    if which == "wgrad":
+        columns = g.c
+    height = 128 if which != "fprop_pool" and (which == "wgrad" or g.n >= 128) else 64
+    fitting = [t for t in choices if t.block_m == height]
+    return max((t for t in fitting if t.block_n <= columns), key=lambda t: t.block_n, default=fitting[0])
 
 
 def is_packed(which: str, g: Conv2dGeometry) -> bool:

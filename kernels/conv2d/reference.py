@@ -65,7 +65,8 @@ def conv2d_relu_pool2d(
 ) -> Tensor:
     """The pool of conv2d_relu(...)."""
     z = conv2d_relu(x, w, b, *numbers, **options)
-    return _POOLS[pool](z, pool_kernel_size, pool_stride, pool_padding, ceil_mode=ceil_mode)
+    y: Tensor = _POOLS[pool](z, pool_kernel_size, pool_stride, pool_padding, ceil_mode=ceil_mode)
+    return y
 
 
 _POOLS: Any = {"max": pool.max_pool2d, "avg": pool.avg_pool2d}

@@ -1,0 +1,80 @@
+"""Input gradient with the batch as the tall side, by TMA; the counterpart of batch_fprop.
+
+dx[h, w][M, N] = sum over taps of dy[p, q][M, K] @ w[r, s][K, N]     one program: one input pixel of BLOCK_M images
+M = n   images
+N = c   input channels
+K = k   output channels, BLOCK_K at a time, for each tap
+
+With a stride only some taps reach a pixel (1, 2, 2 or 4 of nine for a stride of 2); the scalar loop runs just those.
+"""
+
+import triton
+import triton.language as tl
+
+from kernels.common.jit import dot, first_tap
+
+
+@triton.jit
+def _reaching(o, size, TAPS: tl.constexpr, STRIDE: tl.constexpr, DIL: tl.constexpr, STEP: tl.constexpr):
+    """Of the taps first, first + STEP, ...: the first, its output position, and the range of those inside the map."""
+    BACK: tl.constexpr = STEP * DIL // STRIDE
+    first = first_tap(o, STRIDE, DIL, STEP, TAPS)
+    at = (o - first * DIL) // STRIDE
+    low = (tl.maximum(at - (size - 1), 0) + BACK - 1) // BACK
+    high = tl.minimum((TAPS - first + STEP - 1) // STEP, at // BACK + 1)
+    some = (first < TAPS) & (o >= first * DIL)
+    return first, at, low, tl.where(some, tl.maximum(high, low), low)
+
+
+@triton.jit
+def batch_dgrad_kernel(
+    dy_desc,
+    w_desc,
+    dx_desc,
+    h,
+    w,
+    c,
+    p,
+    q,
+    K: tl.constexpr,
+    R: tl.constexpr,
+    S: tl.constexpr,
+    STRIDE_H: tl.constexpr,
+    STRIDE_W: tl.constexpr,
+    PAD_H: tl.constexpr,
+    PAD_W: tl.constexpr,
+    DIL_H: tl.constexpr,
+    DIL_W: tl.constexpr,
+    STEP_H: tl.constexpr,
+    STEP_W: tl.constexpr,
+    DTYPE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """w_desc is [c, r * s * k]: the summed axis innermost is the order every dtype's tensor cores can read."""
+    NUM_K: tl.constexpr = K // BLOCK_K
+    BACK_H: tl.constexpr = STEP_H * DIL_H // STRIDE_H
+    BACK_W: tl.constexpr = STEP_W * DIL_W // STRIDE_W
+    num_n = tl.cdiv(c, BLOCK_N)
+    i_n = tl.program_id(0) % num_n
+    i_pixel = tl.program_id(0) // num_n
+    i_w = i_pixel % w
+    i_h = i_pixel // w % h
+    i_m = i_pixel // w // h
+    first_r, at_p, a_0, a_1 = _reaching(i_h + PAD_H, p, R, STRIDE_H, DIL_H, STEP_H)
+    first_s, at_q, b_0, b_1 = _reaching(i_w + PAD_W, q, S, STRIDE_W, DIL_W, STEP_W)
+    num_b = b_1 - b_0
+
+    b_dx = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+    for step in range((a_1 - a_0) * num_b * NUM_K):
+        tap = step // NUM_K
+        k_0 = (step - tap * NUM_K) * BLOCK_K
+        a = a_0 + tap // num_b
+        b = b_0 + tap % num_b
+        row = ((first_r + a * STEP_H) * S + first_s + b * STEP_W) * K + k_0
+        b_dy = dy_desc.load([at_p - a * BACK_H, at_q - b * BACK_W, i_m * BLOCK_M, k_0]).reshape(BLOCK_M, BLOCK_K)
+        b_w = w_desc.load([i_n * BLOCK_N, row])
+        b_dx = dot(b_dy, b_w.T, b_dx, PRECISION)
+    dx_desc.store([i_h, i_w, i_m * BLOCK_M, i_n * BLOCK_N], b_dx.to(DTYPE).reshape(1, 1, BLOCK_M, BLOCK_N))

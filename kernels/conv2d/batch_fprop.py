@@ -1,0 +1,76 @@
+"""Forward convolution with the batch as the tall side, its tiles fetched by the tensor memory accelerator (TMA).
+
+y[p, q][M, N] = sum over taps of x[h, w][M, K] @ w[r, s][N, K]^T     one program: one output pixel of BLOCK_M images
+M = n   images
+N = k   output channels
+K = c   input channels, BLOCK_K at a time, for each tap
+
+Memory in channels_last is seen as [h, w, n, c]: a box of one pixel, BLOCK_M images and BLOCK_K channels lands in shared
+memory as a matrix that the tensor cores read there. Row and column are scalars, so taps outside the image are not
+multiplied by zero but left out (10 % of the work at 14 x 14, 18 % at 7 x 7), and any stride or dilation is the same
+loop.
+"""
+
+import triton
+import triton.language as tl
+
+from kernels.common.jit import dot, inside, relu
+
+
+@triton.jit
+def batch_fprop_kernel(
+    x_desc,
+    w_desc,
+    bias_ptr,
+    y_desc,
+    h,
+    w,
+    k,
+    p,
+    q,
+    C: tl.constexpr,
+    R: tl.constexpr,
+    S: tl.constexpr,
+    STRIDE_H: tl.constexpr,
+    STRIDE_W: tl.constexpr,
+    PAD_H: tl.constexpr,
+    PAD_W: tl.constexpr,
+    DIL_H: tl.constexpr,
+    DIL_W: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    RELU: tl.constexpr,
+    DTYPE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    NUM_C: tl.constexpr = C // BLOCK_K
+    num_n = tl.cdiv(k, BLOCK_N)
+    i_n = tl.program_id(0) % num_n
+    i_pixel = tl.program_id(0) // num_n
+    i_q = i_pixel % q
+    i_p = i_pixel // q % p
+    i_m = i_pixel // q // p
+    o_h = i_p * STRIDE_H - PAD_H
+    o_w = i_q * STRIDE_W - PAD_W
+    r_0, r_1 = inside(o_h, h, R, DIL_H)
+    s_0, s_1 = inside(o_w, w, S, DIL_W)
+    num_s = s_1 - s_0
+
+    b_y = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+    for step in range((r_1 - r_0) * num_s * NUM_C):
+        tap = step // NUM_C
+        c_0 = (step - tap * NUM_C) * BLOCK_K
+        r = r_0 + tap // num_s
+        s = s_0 + tap % num_s
+        b_x = x_desc.load([o_h + r * DIL_H, o_w + s * DIL_W, i_m * BLOCK_M, c_0]).reshape(BLOCK_M, BLOCK_K)
+        b_w = w_desc.load([i_n * BLOCK_N, (r * S + s) * C + c_0])
+        b_y = dot(b_x, b_w.T, b_y, PRECISION)
+
+    o_n = i_n * BLOCK_N + tl.arange(0, BLOCK_N)
+    if HAS_BIAS:
+        b_y += tl.load(bias_ptr + o_n, mask=o_n < k, other=0.0).to(tl.float32)[None, :]
+    if RELU:
+        b_y = relu(b_y)
+    y_desc.store([i_p, i_q, i_m * BLOCK_M, i_n * BLOCK_N], b_y.to(DTYPE).reshape(1, 1, BLOCK_M, BLOCK_N))
