@@ -25,7 +25,6 @@ ORDER = (
     "eager",
     "ours",
     "compile",
-    "compile_frozen",
     "compile_max",
     "eager_graph",
     "ours_graph",

@@ -27,10 +27,12 @@ def reason(case: Case, device: torch.device) -> str | None:
     return None
 
 
-def compiled(problem: Problem, layout: str, mode: str | None, name: str, path: str) -> Contender:
-    """The eager form through torch.compile with static shapes. Compilation happens in the first call, the gate's."""
+def compiled(problem: Problem, layout: str, name: str, path: str, **options: Any) -> Contender:
+    """The eager form through torch.compile with static shapes. Compilation happens in the first call, the gate's.
+
+    options: torch.compile's `mode` or `options`; by them it keeps apart what several providers compile of one case.
+    """
     run, parameters = eager.forward(problem, layout)
-    options: Any = {} if mode is None else {"mode": mode}
     return Contender(
         name, layout, path, step(problem, torch.compile(run, dynamic=False, **options), parameters, layout)
     )
@@ -38,4 +40,4 @@ def compiled(problem: Problem, layout: str, mode: str | None, name: str, path: s
 
 def prepare(problem: Problem, layout: str) -> Contender:
     """torch.compile on the case's tensors."""
-    return compiled(problem, layout, None, NAME, "inductor")
+    return compiled(problem, layout, NAME, "inductor")

@@ -22,4 +22,4 @@ def reason(case: Case, device: torch.device) -> str | None:
 
 def prepare(problem: Problem, layout: str) -> Contender:
     """torch.compile on the case's tensors, its templates searched."""
-    return compile.compiled(problem, layout, "max-autotune-no-cudagraphs", NAME, "inductor max-autotune")
+    return compile.compiled(problem, layout, NAME, "inductor max-autotune", mode="max-autotune-no-cudagraphs")

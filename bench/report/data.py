@@ -18,7 +18,6 @@ NAMES = {
     "ours": "this package",
     "eager": "torch",
     "compile": "torch.compile",
-    "compile_frozen": "torch.compile frozen",
     "compile_max": "torch.compile max-autotune",
     "eager_graph": "torch, CUDA graph",
     "ours_graph": "this package, CUDA graph",

@@ -22,7 +22,6 @@ COLOURS = {
 }
 MARKS = {
     "compile": "D",
-    "compile_frozen": "*",
     "onnxruntime": "s",
     "eager_graph": "^",
     "compile_max": "v",

@@ -30,7 +30,6 @@ MOST_LOSSES = 8
 RIVALS = (
     TORCH,
     "compile",
-    "compile_frozen",
     "compile_max",
     "eager_graph",
     "ours_graph",
@@ -145,11 +144,7 @@ def chief(device: Device) -> str:
     known = [t for t in everything if any(fnmatch(t.case, pattern) for pattern in CHIEF) and t.ratio() is not None]
     lost = sorted((t for t in everything if t.standing == "slower" and t not in known), key=lambda t: t.ratio() or 0)
     shown = known + lost[:MOST_LOSSES]
-    rivals = [
-        name
-        for name in ("compile", "compile_frozen", "onnxruntime", "eager_graph")
-        if any(name in t.by_provider for t in shown)
-    ]
+    rivals = [name for name in ("compile", "onnxruntime", "eager_graph") if any(name in t.by_provider for t in shown)]
     columns = ["case", "this package", "torch, better layout", "speed-up", *(f"over {NAMES[name]}" for name in rivals)]
     lines = [f"**{heading(device)}.** {standing(device)}", "", *_table_head(columns)]
     for timed in shown:
