@@ -150,7 +150,7 @@ def test_receptive_fields_are_what_the_gradient_says(cell: int) -> None:
 
 
 def test_a_converted_model_shows_the_same_steps() -> None:
-    """convert fuses Conv, ReLU and pool into one call; hooks make it run them apart, or nothing would be there to see."""
+    """convert fuses Conv, ReLU and pool into one call; under hooks it runs them apart, for all to see."""
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(1176, 3))
     image = torch.randn(1, 1, 28, 28)
