@@ -38,8 +38,8 @@ def run(*words: str) -> dict[str, Any]:
     return answer
 
 
-def keep(source: str | Path, name: str) -> None:
-    """Copy a picture, with at most 256 colours and 1100 columns: small enough for a repository."""
+def keep(source: str | Path, name: str, every_colour: bool = False) -> None:
+    """Copy a picture, with at most 256 colours (or all) and 1100 columns: small enough for a repository."""
     from PIL import Image
 
     with Image.open(source) as opened:
@@ -47,9 +47,10 @@ def keep(source: str | Path, name: str) -> None:
     if picture.width > 1100:
         picture = picture.resize((1100, round(picture.height * 1100 / picture.width)), Image.Resampling.LANCZOS)
     PICTURES.mkdir(exist_ok=True)
-    # This method keeps rare colours, such as thin coloured lines on white; the default drops them.
-    few = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    few.save(PICTURES / f"{name}.png", optimize=True)
+    if not every_colour:
+        # This method keeps rare colours, such as thin coloured lines on white; the default drops them.
+        picture = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    picture.save(PICTURES / f"{name}.png", optimize=True)
 
 
 def by_hand(folder: Path) -> dict[str, str]:
@@ -190,7 +191,7 @@ def photograph(page: Path, picture: Path) -> None:
         tab.evaluate("document.getElementById('layers').scrollIntoView({behavior: 'instant'})")
         tab.screenshot(path=str(picture))
         chromium.close()
-    keep(picture, "report")
+    keep(picture, "report", every_colour=True)
 
 
 def main() -> None:
