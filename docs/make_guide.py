@@ -185,7 +185,7 @@ def photograph(page: Path, picture: Path) -> None:
         return
     with sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=browser, args=["--headless", "--no-sandbox", "--disable-gpu"])
-        tab = chromium.new_page(viewport={"width": 1200, "height": 860})
+        tab = chromium.new_page(viewport={"width": 1100, "height": 800})
         tab.goto(page.as_uri())
         tab.evaluate("cnn.inspect(3, 2, 6, 5)")
         tab.evaluate("document.getElementById('layers').scrollIntoView({behavior: 'instant'})")
