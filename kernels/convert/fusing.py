@@ -33,7 +33,7 @@ class Analysis:
     """What a module's code holds: its chains, the rewritten trees by method name, and why something was not read."""
 
     chains: tuple[Chain, ...] = ()
-    trees: tuple[tuple[Source, ast.FunctionDef], ...] = ()
+    trees: tuple[tuple[str, Source, ast.FunctionDef], ...] = ()
     reasons: tuple[str, ...] = ()
 
 
@@ -60,7 +60,7 @@ def analyse(module: nn.Module, pattern: Pattern = CONV_RELU) -> Analysis:
 
 def _analyse_code(module: nn.Module, cls: type[nn.Module], pattern: Pattern) -> Analysis:
     chains: list[Chain] = []
-    trees: list[tuple[Source, ast.FunctionDef]] = []
+    trees: list[tuple[str, Source, ast.FunctionDef]] = []
     reasons: list[str] = []
     for name, function in methods(cls):
         try:
@@ -73,7 +73,7 @@ def _analyse_code(module: nn.Module, cls: type[nn.Module], pattern: Pattern) -> 
         if rewriter.found:
             places = f"{function.__qualname__}, line "
             chains += [Chain(places + str(line), tuple(steps)) for line, steps in rewriter.found]
-            trees.append((source, rewriter.tree))
+            trees.append((name, source, rewriter.tree))
     return Analysis(tuple(chains), tuple(trees), tuple(reasons))
 
 
@@ -207,7 +207,7 @@ def fuse(module: nn.Module) -> None:
     if _runs_in_order(cls):
         members: tuple[tuple[str, Any], ...] = (("forward", _in_order),)
     else:
-        members = tuple((source.tree.name, _function(source, tree)) for source, tree in found.trees)
+        members = tuple((name, _function(source, tree)) for name, source, tree in found.trees)
     module.__class__ = _subclass(cls, members)
 
 
