@@ -50,7 +50,7 @@ def _conv_run(
 ) -> Tensor:
     check_dtypes("conv2d", x, w, b)
     g = Conv2dGeometry.of(x.shape, w.shape, stride, padding, dilation, groups)
-    result: Tensor = _launchers()[0].fprop(x, w, b, g, relu)
+    result: Tensor = _launchers()[0].fprop(x, w, None if b is None else b.contiguous(), g, relu)
     return result
 
 
