@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--arch", nargs="*", default=["sm_90"], help="sm_80 sm_86 sm_89 sm_90 sm_100 sm_120 gfx942")
     parser.add_argument("--dtype", nargs="*", default=["float16", "float32"])
     parser.add_argument("--case", default="", help="part of a case's name; default: all")
+    parser.add_argument("--representative", action="store_true", help="one program per kernel, dtype and card")
     parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="also write the rows as JSON lines")
     parser.add_argument("--processes", type=int, default=min(4, os.cpu_count() or 1))
 
@@ -31,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
         print("bench inspect: unset TRITON_INTERPRET, which replaces the compiler", file=sys.stderr)
         return 2
     from bench.machine_code.compile import TARGETS
-    from bench.machine_code.table import DTYPES, jobs, rows
+    from bench.machine_code.table import DTYPES, jobs, representative, rows
 
     for name, given, known in (("--arch", args.arch, TARGETS), ("--dtype", args.dtype, DTYPES)):
         unknown = set(given) - set(known)
@@ -39,6 +40,8 @@ def run(args: argparse.Namespace) -> int:
             print(f"bench inspect: {name} {sorted(unknown)} is unknown; choose from {sorted(known)}", file=sys.stderr)
             return 2
     work = jobs(args.arch, args.dtype, args.kernel, args.case)
+    if args.representative:
+        work = representative(work)
     if not work:
         print(f"bench inspect: no kernel matches {args.kernel!r} in case {args.case!r}", file=sys.stderr)
         return 2

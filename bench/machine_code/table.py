@@ -49,6 +49,14 @@ def jobs(targets: list[str], dtypes: list[str], kernel: str = "", case: str = ""
     return _distinct(found)
 
 
+def representative(found: list[Job]) -> list[Job]:
+    """One job per target, kernel and dtype: float32 in NCHW, the others in channels_last, where there is such a one."""
+    kept: dict[tuple[str, str, str], Job] = {}
+    for job in sorted(found, key=lambda j: (j.layout == "nchw") != (j.dtype == "float32")):
+        kept.setdefault((job.target, job.launch.kernel.__name__, job.dtype), job)
+    return list(kept.values())
+
+
 def _distinct(found: list[Job]) -> list[Job]:
     """The jobs without those that compile to the same program."""
     kept: dict[Any, Job] = {}

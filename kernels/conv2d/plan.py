@@ -77,7 +77,7 @@ def tiles(which: str, itemsize: int, card: Card = H100, packed: bool = True) -> 
         if itemsize == 4 and not card.tma:
             wide = (16, 32, 64)
     if which == "fprop_pool":
-        tall, wide = tall[:3], wide[:3]
+        tall, wide = tall[:3], wide[:3] if itemsize == 2 or card.tma else wide[:2]
     if which != "wgrad":
         tall = tall[1:]
     sizes = product(tall, wide, sorted({min(32, block_k), block_k}))

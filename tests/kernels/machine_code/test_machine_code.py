@@ -1,0 +1,125 @@
+"""Every kernel compiled for every card: no spills, within shared memory, tensor cores where there is a product."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+TARGETS = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120", "gfx942")
+KERNELS = {
+    "fprop_kernel",
+    "fprop_pool_kernel",
+    "dgrad_kernel",
+    "wgrad_kernel",
+    "dz_kernel",
+    "direct_fprop_kernel",
+    "direct_dgrad_kernel",
+    "direct_wgrad_kernel",
+    "pack_kernel",
+    "reduce_splits_kernel",
+    "max_pool_kernel",
+    "max_pool_backward_kernel",
+    "avg_pool_kernel",
+    "avg_pool_backward_kernel",
+}
+BATCH = {f"batch_{name}_kernel" for name in ("fprop", "fprop_pool", "dgrad", "wgrad")}
+
+
+@cache
+def inspect(target: str, dtypes: tuple[str, ...], directory: str) -> list[dict[str, Any]]:
+    """Rows of `python -m bench inspect`, in a process whose Triton compiles."""
+    file = Path(directory) / f"{target}-{'-'.join(dtypes)}.jsonl"
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "bench", "inspect", "--representative", "--arch", target, "--processes", "1"]
+    done = subprocess.run(
+        [*command, "--dtype", *dtypes, "--json", str(file)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert file.exists(), done.stdout[-2000:] + done.stderr[-2000:]
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+@pytest.fixture(scope="session")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tmp_path_factory.mktemp("machine_code"))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_kernel(target: str, directory: str) -> None:
+    """One test a card, since compiling is what takes the time."""
+    rows = inspect(target, ("float16", "float32"), directory)
+    assert {row["kernel"] for row in rows} >= KERNELS | (BATCH if target in ("sm_90", "sm_100") else set())
+    failed = [f"{row['kernel']} {row['case']} {row['dtype']}: {row['error']}" for row in rows if "error" in row]
+    assert not failed, "\n".join(failed)
+    spills = [f"{row['kernel']} {row['case']} {row['dtype']}: stack {row['stack']}" for row in rows if row["stack"]]
+    assert not spills, "\n".join(spills)
+    assert all(row["clean"] for row in rows), "a program takes more shared memory than the card has"
+    for row in (row for row in rows if row["dot"]):
+        products = sum(row["total"].get(kind, 0) for kind in ("wgmma", "mma", "tcgen05"))
+        assert products > 0, f"{row['kernel']} {row['case']} {row['dtype']} has no tensor-core instruction"
+        if target == "sm_90":
+            _check_hopper_loop(row)
+
+
+def _check_hopper_loop(row: dict[str, Any]) -> None:
+    """TMA feeds wgmma from shared memory, and every asynchronous copy of a packed map is 16 bytes wide."""
+    loop = row["loop"]
+    if row["kernel"].startswith("batch_"):
+        assert loop["tma_load"] >= 2
+        assert "async_copy" not in loop
+        if row["dtype"] == "float16":
+            assert "shared_load" not in loop, f"{row['kernel']} reads its operands into registers: {loop}"
+    elif row["case"].startswith("conv3x3") and row["layout"] == "channels_last":
+        assert loop["async_copy"] == loop["async_copy_16"], f"{row['kernel']} {row['case']}: {loop}"
+
+
+def test_float64_and_bfloat16_are_clean_on_hopper(directory: str) -> None:
+    rows = inspect("sm_90", ("float64", "bfloat16"), directory)
+    assert {row["dtype"] for row in rows} == {"float64", "bfloat16"}
+    bad = [row for row in rows if not row.get("clean")]
+    assert not bad, [(row["kernel"], row["case"], row["dtype"], row.get("stack"), row.get("error")) for row in bad]
+
+
+def test_a_spill_is_noticed(directory: str) -> None:
+    """The reader of machine code sees a spill where there is one: 1024 live values in a program of one warp."""
+    script = """
+import triton, triton.language as tl
+from bench.machine_code.compile import compile_launch
+from bench.machine_code.read import read
+from kernels.common.launch import Launch
+import torch
+
+@triton.jit
+def spilling(x_ptr, y_ptr, BLOCK: tl.constexpr):
+    o = tl.arange(0, BLOCK)
+    b_a = tl.load(x_ptr + o)
+    b_b = tl.load(x_ptr + BLOCK + o)
+    tl.debug_barrier()
+    tl.store(y_ptr + o, b_b)
+    tl.debug_barrier()
+    tl.store(y_ptr + BLOCK + o, b_a * b_b)
+
+x = torch.empty(4)
+launch = Launch(spilling, 1, {"x_ptr": x, "y_ptr": x, "BLOCK": 16384}, {"num_warps": 1, "num_stages": 1})
+print("STACK", read(compile_launch(launch, "sm_90")).stack)
+"""
+    file = Path(directory) / "spilling.py"
+    file.write_text(script)
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, str(file)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert "STACK" in done.stdout, done.stderr[-2000:]
+    assert int(done.stdout.split("STACK")[1]) > 0
