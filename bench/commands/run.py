@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fresh", action="store_true", help="start the file anew")
     parser.add_argument("--resume", action="store_true", help="leave out the cases that the file has at this commit")
     parser.add_argument("--check", action="store_true", help="judge the results, time nothing")
+    parser.add_argument("--interpret", action="store_true", help="with --check on a CPU: Triton's interpreter")
     parser.add_argument("--commit", default=None, help="the commit to write where there is no git checkout")
     parser.add_argument("--list", action="store_true", help="print the cases and stop")
 
@@ -34,19 +37,26 @@ def run(args: argparse.Namespace) -> int:
     """The rows of the chosen cases; exit code 1 when a result of ours was wrong, 3 when --resume has more to do."""
     from bench.cases.sets import cases
     from bench.facts import device_of
-    from bench.session import Session
     from cnn.errors import UserError
 
     if args.minutes <= 0 or args.seconds <= 0 or args.threads <= 0:
         raise UserError("--minutes, --seconds and --threads must be greater than 0")
     device = device_of(args.device)
+    if args.interpret and (device.type == "cuda" or not args.check):
+        raise UserError("--interpret runs the Triton kernels on the CPU: to be judged with --check, never timed")
     name = args.set if args.set != "auto" else ("headline" if device.type == "cuda" else "cpu")
     chosen = cases(name, args.cases)
     if args.list:
         print("\n".join(case.name for case in chosen))
         return 0
-    session = Session.start(args, device)
-    return finish(session, chosen, args)
+    if args.interpret:
+        # Read when `kernels` is first imported.
+        os.environ["TRITON_INTERPRET"] = "1"
+    import kernels
+    from bench.session import Session
+
+    with kernels.backend("triton") if args.interpret else nullcontext():
+        return finish(Session.start(args, device), chosen, args)
 
 
 def finish(session: Any, chosen: list[Any], args: argparse.Namespace) -> int:

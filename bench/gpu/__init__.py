@@ -61,7 +61,8 @@ class Outcome:
 class Step:
     """name, share of the time that is left, work(visit, seconds) -> Outcome.
 
-    dry: a command that runs without CUDA and shows that the step's parts are in place. absent: why the step cannot run
+    dry: a command that runs without CUDA, the Triton kernels in the interpreter, and shows that the step's parts are in
+    place. absent: why the step cannot run
     although there is CUDA, or None.
     """
 

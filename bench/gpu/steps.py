@@ -19,6 +19,8 @@ TESTS = "tests/kernels"
 # Compilation on the host is most of a test's time on a card, so several processes share it.
 SHARDS = max(1, min(8, (os.cpu_count() or 2) // 2))
 GRACE = 20.0
+# The small cases judged, not timed.
+SMALL = ("-m", "bench", "run", "--set", "smoke", "--check", "--providers", "ours", "--out", os.devnull)
 
 
 def correctness(visit: Visit, seconds: float) -> Outcome:
@@ -80,9 +82,8 @@ def rows(name: str, *arguments: str) -> Step:
         return Outcome(code in (0, 1), code in (0, MORE, None), f"{name}.jsonl, exit code {code}: {tail(log, 2)}")
 
     share = {"headline": 0.9, "rivals": 0.6}.get(name, 0.7)
-    return Step(
-        name, share, work, ("-m", "bench", "run", "--set", "smoke", "--check", "--device", "cpu", "--out", os.devnull)
-    )
+    dry = ["-m", "bench", "run", "--device", "cpu", *arguments[:2], "--list"]
+    return Step(name, share, work, (*SMALL, "--device", "cpu", "--interpret") if name == "headline" else dry)
 
 
 def cold(visit: Visit, seconds: float) -> Outcome:
@@ -109,9 +110,18 @@ def sanitizer() -> str | None:
 def memcheck(visit: Visit, seconds: float) -> Outcome:
     """The small cases under compute-sanitizer, each allocation by itself so that an overrun is seen."""
     log = visit.folder / "logs" / "memcheck.log"
-    small = ["-m", "bench", "run", "--set", "smoke", "--check", "--device", "cuda", "--providers", "ours"]
-    tool = [str(sanitizer()), "--tool", "memcheck", "--error-exitcode", "9", sys.executable, *small]
-    process = child([*tool, "--out", os.devnull], log, {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"})
+    tool = [
+        str(sanitizer()),
+        "--tool",
+        "memcheck",
+        "--error-exitcode",
+        "9",
+        sys.executable,
+        *SMALL,
+        "--device",
+        visit.device,
+    ]
+    process = child(tool, log, {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"})
     code = wait(process, seconds)
     return Outcome(code in (0, 1, 9), code in (0, None), f"exit code {code} (9: memory errors): {tail(log, 2)}")
 

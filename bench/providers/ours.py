@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from bench.cases import Case
 from bench.problem import Forward, Problem, layer_forward, placed, step
 from bench.providers import Contender, both_layouts
 from cnn.models import LeNet
+from kernels.backend import current_backend
 
 NAME = "ours"
 HELP = "this package"
@@ -49,12 +50,14 @@ def forward(problem: Problem, layout: str) -> tuple[Forward, list[Tensor]]:
 
 def scope(device: torch.device) -> AbstractContextManager[Any]:
     """On CUDA Triton or an error: a benchmark must not time a fallback under this package's name."""
-    return kernels.backend("triton" if device.type == "cuda" else "auto")
+    return kernels.backend("triton") if device.type == "cuda" else nullcontext()
 
 
 def path(device: torch.device) -> str:
     """What runs, for the row: a CPU number says that it is the CPU path's."""
-    return "Triton kernels" if device.type == "cuda" else "CPU path"
+    if device.type == "cuda":
+        return "Triton kernels"
+    return "Triton kernels, interpreted" if current_backend() == "triton" else "CPU path"
 
 
 def prepare(problem: Problem, layout: str) -> Contender:

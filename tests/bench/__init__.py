@@ -1,0 +1,1 @@
+"""What `python -m bench` and its parts promise."""
