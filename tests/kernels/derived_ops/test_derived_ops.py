@@ -1,0 +1,252 @@
+"""The operators built on others: torch's own samples and error cases, derivatives, layouts, autocast, compile."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import kernels
+from kernels.common.launch import record
+from tests.compare import assert_as_good, assert_same_form
+from tests.kernels.paths import Path
+
+NAMES = ("conv_transpose2d", "conv1d", "max_pool1d", "avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool2d")
+MOST_SAMPLES = 24
+DTYPES = (torch.float32, torch.float64, torch.bfloat16)
+Call = tuple[Any, tuple[Any, ...], dict[str, Any]]
+
+
+@cache
+def info(name: str) -> Any:
+    from torch.testing._internal.common_methods_invocations import op_db
+
+    return next(i for i in op_db if i.name == f"nn.functional.{name}")
+
+
+def samples(name: str, dtype: torch.dtype, device: str) -> list[Call]:
+    """torch's samples; of max_pool1d's hundreds, some from everywhere."""
+    torch.manual_seed(0)
+    found = [(s.input, s.args, s.kwargs) for s in info(name).sample_inputs(device, dtype, requires_grad=True)]
+    step = max(1, len(found) // MOST_SAMPLES)
+    return [call for call in found[::step] if torchs_accepts(name, call)]
+
+
+def torchs_accepts(name: str, call: Call) -> bool:
+    """Whether torch itself runs the sample: it lists calls that only some devices take."""
+    try:
+        getattr(F, name)(call[0], *call[1], **call[2])
+    except RuntimeError:
+        return False
+    return True
+
+
+def tensors(call: Call) -> list[Tensor]:
+    return [t for t in (call[0], *call[1], *call[2].values()) if isinstance(t, Tensor)]
+
+
+def in_float64(call: Call) -> Call:
+    def change(v: Any) -> Any:
+        return v.detach().double().requires_grad_() if isinstance(v, Tensor) else v
+
+    return change(call[0]), tuple(map(change, call[1])), {k: change(v) for k, v in call[2].items()}
+
+
+def results(function: Callable[..., Any], call: Call, dy: Tensor | None = None) -> tuple[list[Tensor], list[Tensor]]:
+    """The outputs, and the gradients for `dy`."""
+    y = function(call[0], *call[1], **call[2])
+    outputs = list(y) if isinstance(y, tuple) else [y]
+    if not outputs[0].requires_grad:
+        return outputs, []
+    given = torch.ones_like(outputs[0]) if dy is None else dy.to(outputs[0].dtype)
+    return outputs, list(torch.autograd.grad(outputs[0], tensors(call), given))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", NAMES)
+def test_torchs_samples(name: str, dtype: torch.dtype, path: Path) -> None:
+    ran = 0
+    for call in samples(name, dtype, path.device):
+        with torch.no_grad(), kernels.backend("torch"):
+            shape = getattr(F, name)(call[0], *call[1], **call[2])
+        dy = torch.randn_like(shape[0] if isinstance(shape, tuple) else shape)
+        try:
+            ours = results(getattr(kernels, name), call, dy)
+        except NotImplementedError as error:
+            assert "windows of one size" in str(error)
+            continue
+        ran += 1
+        torchs, exact = results(getattr(F, name), call, dy), results(getattr(F, name), in_float64(call), dy)
+        for a, b, c in zip(ours[0], torchs[0], exact[0], strict=True):
+            assert_same_form(a, b, str(call))
+            if a.dtype == torch.int64:
+                assert torch.equal(a, b)
+            else:
+                assert_as_good(a, b, c, str(call))
+        for a, b, c in zip(ours[1], torchs[1], exact[1], strict=True):
+            assert_as_good(a, b, c, f"gradient, {call}")
+    assert ran >= 2
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "conv_transpose2d"])
+def test_torchs_errors(name: str, path: Path) -> None:
+    count = 0
+    for case in info(name).error_inputs(path.device):
+        with pytest.raises(case.error_type):
+            getattr(kernels, name)(case.sample_input.input, *case.sample_input.args, **case.sample_input.kwargs)
+        count += 1
+    assert count > 0
+
+
+X, W = (2, 4, 5, 5), (4, 3, 3, 3)
+WRONG: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
+    (X, (5, 3, 3, 3), {}),
+    (X, (4, 3, 3), {}),
+    ((4, 5), W, {}),
+    (X, W, {"stride": 0}),
+    (X, W, {"dilation": 0}),
+    (X, W, {"groups": 3}),
+    (X, W, {"padding": -1}),
+    (X, W, {"output_padding": 1}),
+    (X, W, {"stride": 2, "output_padding": 2}),
+    (X, W, {"output_padding": -1}),
+    (X, W, {"padding": 9}),
+    (X, W, {"bias": torch.zeros(4)}),
+    (X, W, {"bias": torch.zeros(3, dtype=torch.float64)}),
+]
+
+
+@pytest.mark.parametrize(("x", "w", "options"), WRONG)
+def test_transposed_convolution_refuses_what_torch_refuses(x: Any, w: Any, options: Any, path: Path) -> None:
+    call = torch.ones(x, device=path.device), torch.ones(w, device=path.device)
+    options = {k: v.to(path.device) if isinstance(v, Tensor) else v for k, v in options.items()}
+    with pytest.raises((RuntimeError, ValueError)) as theirs:
+        F.conv_transpose2d(*call, **options)
+    with pytest.raises(theirs.type):
+        kernels.conv_transpose2d(*call, **options)
+
+
+GEOMETRIES = list(itertools.product((1, 2, (3, 2)), (0, (1, 2)), (1, 2), (1, 2)))
+"""Stride, padding, groups, dilation; every second one in channels_last."""
+
+
+def test_transposed_convolution_over_geometries(path: Path) -> None:
+    for i, (stride, padding, groups, dilation) in enumerate(GEOMETRIES):
+        for output_padding in (0, 1):
+            steps = stride if isinstance(stride, tuple) else (stride, stride)
+            if output_padding >= max(min(steps), dilation):
+                continue
+            x, w = torch.randn(1, 4, 4, 3, device=path.device), torch.randn(4, 3, 3, 3, device=path.device)
+            b = torch.randn(3 * groups, device=path.device)
+            if i % 2:
+                x = x.contiguous(memory_format=torch.channels_last)
+            call: Call = (
+                x.requires_grad_(),
+                (w.requires_grad_(), b.requires_grad_()),
+                {
+                    "stride": stride,
+                    "padding": padding,
+                    "output_padding": output_padding,
+                    "groups": groups,
+                    "dilation": dilation,
+                },
+            )
+            found = [
+                results(f, c)
+                for f, c in (
+                    (kernels.conv_transpose2d, call),
+                    (F.conv_transpose2d, call),
+                    (F.conv_transpose2d, in_float64(call)),
+                )
+            ]
+            assert_same_form(found[0][0][0], found[1][0][0], str(call[2]))
+            for a, b_, c in zip(*(y + g for y, g in found), strict=True):
+                assert_as_good(a, b_, c, str(call[2]))
+
+
+SMALL: dict[str, Call] = {
+    "conv_transpose2d": ((1, 2, 3, 3), ((2, 1, 2, 2),), {"stride": 2, "groups": 2}),
+    "conv1d": ((1, 2, 5), ((3, 2, 3),), {"padding": 1}),
+    "max_pool1d": ((1, 2, 6), (2,), {}),
+    "avg_pool1d": ((1, 2, 6), (3, 2, 1), {}),
+    "adaptive_avg_pool2d": ((1, 2, 4, 4), (2,), {}),
+    "adaptive_max_pool2d": ((1, 2, 4, 4), ((None, 1),), {}),
+}
+
+
+def small(name: str, path: Path) -> tuple[Callable[..., Any], Callable[..., Any], list[Tensor]]:
+    """Ours and torch's as functions of float64 tensors alone, and those tensors."""
+    shape, args, kwargs = SMALL[name]
+    is_weight = name.startswith("conv")
+    shapes = [shape, *args] if is_weight else [shape]
+    given = [torch.randn(s, dtype=torch.float64, device=path.device, requires_grad=True) for s in shapes]
+    rest = () if is_weight else args
+
+    def bind(function: Any) -> Callable[..., Any]:
+        return lambda *tensors: function(*tensors, *rest, **kwargs)
+
+    return bind(getattr(kernels, name)), bind(getattr(F, name)), given
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_derivatives_of_every_kind(name: str, triton: Path) -> None:
+    ours, torchs, given = small(name, triton)
+    assert torch.autograd.gradcheck(ours, given, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(ours, given)
+    batch = [torch.stack([t, 2 * t]).detach() for t in given]
+    torch.testing.assert_close(torch.func.vmap(ours)(*batch), torch.func.vmap(torchs)(*batch))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_compiles_and_launches(name: str, triton: Path) -> None:
+    ours, torchs, given = small(name, triton)
+    compiled = torch.compile(ours, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(*given), torchs(*given))
+    torch._dynamo.reset()
+    with record() as launches, torch.no_grad():
+        ours(*given)
+    assert launches
+
+
+@pytest.mark.parametrize("name", ["conv_transpose2d", "conv1d"])
+def test_autocast_chooses_torchs_dtype(name: str, path: Path) -> None:
+    ours, torchs, given = small(name, path)
+    for dtype in (torch.float32, torch.float64):
+        inputs = [t.detach().to(dtype).requires_grad_() for t in given]
+        with torch.autocast(path.device, torch.bfloat16):
+            a, b = ours(*inputs), torchs(*inputs)
+        assert a.dtype == b.dtype
+        torch.testing.assert_close(a, b, rtol=2e-2, atol=2e-2)
+        assert torch.autograd.grad(a.sum(), inputs)[0].dtype == dtype
+
+
+def test_empty_batches_and_windows_of_two_sizes(triton: Path) -> None:
+    x = torch.randn(0, 4, 5, 5, device=triton.device)
+    w = torch.randn(4, 3, 3, 3, device=triton.device)
+    assert kernels.conv_transpose2d(x, w).shape == F.conv_transpose2d(x, w).shape
+    with pytest.raises(NotImplementedError, match=r"\(5, 5\) does not divide into 2 windows"):
+        kernels.adaptive_avg_pool2d(x[:, :, :5], 2)
+    with kernels.backend("auto"):
+        y = torch.randn(1, 2, 5, 5, device=triton.device)
+        torch.testing.assert_close(kernels.adaptive_avg_pool2d(y, 2), F.adaptive_avg_pool2d(y, 2))
+
+
+def test_layers_on_the_triton_path(triton: Path) -> None:
+    layers = [
+        (nn.ConvTranspose2d(4, 6, 3, 2, 1, 1, 2), (2, 4, 5, 5)),
+        (nn.Conv1d(4, 6, 3, 2, 1, 2, 2, padding_mode="reflect"), (2, 4, 9)),
+        (nn.MaxPool1d(3, 2, 1), (2, 4, 9)),
+        (nn.AvgPool1d(3, 2, 1), (2, 4, 9)),
+        (nn.AdaptiveAvgPool2d(1), (2, 4, 6, 6)),
+        (nn.AdaptiveMaxPool2d((2, 3)), (2, 4, 6, 6)),
+    ]
+    for layer, shape in layers:
+        x = torch.randn(shape, device=triton.device)
+        layer = layer.to(triton.device)
+        torch.testing.assert_close(kernels.convert(layer)(x), layer(x))
