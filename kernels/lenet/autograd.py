@@ -22,7 +22,7 @@ PARAMETERS = slice(2, 12)
 OUTPUTS = ("scores", "prediction", "loss")
 _TENSORS = ", ".join(f"Tensor w{i}, Tensor b{i}" for i in range(1, 6))
 _KEPT = ", ".join(f"Tensor {name}" for name in ("y1", "code1", "y2", "code2", "h1", "h2", "packed"))
-_STYLE = "int padding, bool average, bool tanh, ScalarType compute, bool conv_tf32, bool linear_tf32"
+_STYLE = "int padding, bool average, bool tanh, ScalarType compute, str precision"
 
 
 @cache
@@ -74,14 +74,14 @@ def _save(ctx: Any, args: Any, output: Any) -> None:
     ctx.mark_non_differentiable(*kept, share, classes, scores if by_loss else loss)
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(x, labels, *rest[:10], share if by_loss else None, *kept)
-    ctx.style, ctx.dtype = rest[10:16], rest[16]
+    ctx.style, ctx.dtype = rest[10:15], rest[15]
 
 
 def _backward(ctx: Any, dscores: Tensor | None, *others: Tensor | None) -> tuple[Tensor | None, ...]:
     x, labels, *rest = ctx.saved_tensors
     parameters, (share, *kept) = rest[:10], rest[10:]
     dy = dscores if share is None else others[2]
-    tail = (None,) * 9
+    tail = (None,) * 8
     if dy is None:
         return (None,) * 12 + tail
     if torch.is_grad_enabled():

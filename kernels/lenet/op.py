@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels.backend import CPU, TRITON, decline, path, unsupported
-from kernels.common.precision import tf32_allowed
 from kernels.common.registration import any_requires_grad, may_need_gradient
 from kernels.cpu import lenet as cpu_lenet
 from kernels.lenet import autograd, layers
@@ -104,24 +103,14 @@ def _style(pool: str, activation: str, arithmetic: str | None) -> tuple[bool, bo
     return pool == "avg", activation == "tanh"
 
 
-def _numbers(x: Tensor, arithmetic: str | None) -> tuple[torch.dtype, bool, bool, torch.dtype]:
-    """(compute, conv_tf32, linear_tf32, dtype of the scores)."""
+def _numbers(x: Tensor, arithmetic: str | None) -> tuple[torch.dtype, str, torch.dtype]:
+    """(dtype of the factors, their precision, dtype of the scores)."""
     if arithmetic is not None:
-        tf32 = arithmetic == "tf32"
-        return ARITHMETIC[arithmetic], tf32, tf32, x.dtype
+        return ARITHMETIC[arithmetic], "tf32" if arithmetic == "tf32" else "float32", x.dtype
     if (x.is_cuda or x.is_cpu) and torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
-        return dtype, False, False, dtype
-    full = x.dtype == torch.float32
-    return x.dtype, full and tf32_allowed(), full and _linear_tf32(), x.dtype
-
-
-def _linear_tf32() -> bool:
-    """Whether torch's flags let a float32 matrix product run in TF32."""
-    matmul = torch.backends.cuda.matmul
-    if hasattr(matmul, "fp32_precision"):
-        return bool(matmul.fp32_precision == "tf32")
-    return bool(matmul.allow_tf32)
+        return dtype, "flags", dtype
+    return x.dtype, "flags", x.dtype
 
 
 def _fused(

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import triton.language as tl
 
+from kernels.common.precision import tf32_allowed
 from kernels.lenet.geometry import LeNetGeometry
 
 PACKED = 48 * 32 + 48 * 8 * 64 + 48 * 16 * 32
@@ -17,19 +18,39 @@ _TYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: 
 _FLOAT32 = "ieee" if torch.version.hip else "tf32x3"
 
 
+def _linear_tf32_allowed() -> bool:
+    """Whether torch's flags let a float32 matrix product run in TF32."""
+    matmul = torch.backends.cuda.matmul
+    if hasattr(matmul, "fp32_precision"):
+        return bool(matmul.fp32_precision == "tf32")
+    return bool(matmul.allow_tf32)
+
+
 @dataclass(frozen=True)
 class Style:
     """What is computed, and in which numbers.
 
     average: pool by mean instead of maximum; tanh: instead of ReLU. compute: dtype of the factors of all products and
-    of the layers' outputs; sums are float32. conv_tf32, linear_tf32: for compute float32, factors rounded to TF32.
+    of the layers' outputs; sums are float32. precision: for compute float32, "float32", "tf32" (factors cut to TF32),
+    or "flags", what torch's flags say when a pass runs.
     """
 
     average: bool
     tanh: bool
     compute: torch.dtype
-    conv_tf32: bool
-    linear_tf32: bool
+    precision: str
+
+    @property
+    def conv_tf32(self) -> bool:
+        """Whether convolutions multiply in TF32."""
+        allowed = self.precision == "tf32" or (self.precision == "flags" and tf32_allowed())
+        return self.compute == torch.float32 and allowed
+
+    @property
+    def linear_tf32(self) -> bool:
+        """Whether linear layers multiply in TF32."""
+        allowed = self.precision == "tf32" or (self.precision == "flags" and _linear_tf32_allowed())
+        return self.compute == torch.float32 and allowed
 
     @property
     def exact(self) -> bool:
