@@ -1,4 +1,4 @@
-"""Set-up of every test: one thread, Triton's interpreter where there is no CUDA, and the seed of the fuzz tests."""
+"""Set-up of every test: one thread, fixed random numbers, and the seed of the fuzz tests."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import random
 import pytest
 import torch
 
-if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")  # before `kernels` is imported: Triton reads it at decoration
 torch.set_num_threads(1)
 
 SEED = "FUZZ_SEED"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from tests.kernels.paths import CPU_PATH, TRITON_PATH, Path, why_no_triton
+from tests.kernels.paths import CPU_PATH, TRITON_PATH, Path, overflow_checks, why_no_triton
 
 
 @pytest.fixture(autouse=True)
@@ -35,5 +35,12 @@ def _enter(path: Path) -> Iterator[Path]:
     reason = why_no_triton() if path is TRITON_PATH else None
     if reason is not None:
         pytest.skip(reason)
-    with path.enter():
+    with path.enter(), overflow_checks(False):
         yield path
+
+
+@pytest.fixture
+def checked_integers(triton: Path) -> Iterator[None]:
+    """Every 32-bit index computation of the interpreter is checked for overflow."""
+    with overflow_checks(True):
+        yield

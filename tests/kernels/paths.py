@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 
 import numpy
 import torch
 
 from kernels import backend
 from kernels.backend import HAS_TRITON
+from kernels.common.device import INTERPRET
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,23 @@ class Path:
 
 TRITON_PATH = Path("triton", "cuda" if torch.cuda.is_available() else "cpu", "triton")
 CPU_PATH = Path("cpu", "cpu", "auto")
+
+
+@contextmanager
+def overflow_checks(on: bool) -> Iterator[None]:
+    """Whether the interpreter checks 32-bit sums and products for overflow, which doubles its time. Nothing on CUDA."""
+    if not INTERPRET:
+        yield
+        return
+    from triton.runtime import interpreter
+
+    builder = interpreter.interpreter_builder
+    before = builder.options
+    builder.options = replace(before, sanitize_overflow=on)
+    try:
+        yield
+    finally:
+        builder.options = before
 
 
 def why_no_triton() -> str | None:
