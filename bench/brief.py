@@ -18,8 +18,8 @@ def brief(path: Path) -> str:
     """case: ours us, torch us, the ratio; the device's time where there is one, else wall time."""
     found = rows.read(path)
     lines = []
-    for case in dict.fromkeys(row["case"] for row in found if row["metric"] != "limit"):
-        of_case = [row for row in found if row["case"] == case]
+    for case in dict.fromkeys(row["case"] for row in found if row.get("metric") in ("wall", "device", "host")):
+        of_case = [row for row in found if row["case"] == case and "metric" in row]
         metric = "device" if any(row["metric"] == "device" for row in of_case) else "wall"
         ours, torchs = (best(of_case, provider=name, metric=metric) for name in ("ours", "eager"))
         bad = [f"{r['provider']}/{r['layout']} {r['status']}" for r in of_case if r["status"] != "ok"]

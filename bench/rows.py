@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,13 @@ def append(path: Path, row: Row) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         file.write(json.dumps(row) + "\n")
+
+
+def drop(path: Path, metrics: Container[str]) -> None:
+    """Removes the rows of these metrics."""
+    if path.exists():
+        kept = [row for row in lines(path) if row.get("metric") not in metrics]
+        path.write_text("".join(json.dumps(row) + "\n" for row in kept))
 
 
 def key(row: Row) -> tuple[Any, ...]:

@@ -20,6 +20,8 @@ from bench.providers import Provider, providers
 from bench.rows import Row
 from bench.run import one_line, row_of, run_case
 
+# The metrics of the rows that a session writes; other commands' rows in the same file are theirs.
+WRITTEN = ("wall", "device", "host", "limit")
 PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "fp16", "bf16")}
 
 
@@ -44,8 +46,8 @@ class Session:
         """Sets the threads, verifies the clocks and measures the machine's limits."""
         torch.set_num_threads(args.threads)
         path = args.out or results_folder(device) / "rows.jsonl"
-        if args.fresh and path.exists():
-            path.unlink()
+        if args.fresh:
+            rows.drop(path, WRITTEN)
         session = cls(
             path,
             device,

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=None, help="file of rows; default: bench/results/<device>/rows.jsonl"
     )
-    parser.add_argument("--fresh", action="store_true", help="start the file anew")
+    parser.add_argument("--fresh", action="store_true", help="first remove what this command wrote there before")
     parser.add_argument("--resume", action="store_true", help="leave out the cases that the file has at this commit")
     parser.add_argument("--check", action="store_true", help="judge the results, time nothing")
     parser.add_argument("--interpret", action="store_true", help="with --check on a CPU: Triton's interpreter")

@@ -27,6 +27,10 @@ NAMES = {
 }
 
 
+# What a row of a command that measures something of its own may leave out.
+PLAIN: Row = {"metric": "other", "layout": "", "status": "ok"}
+
+
 @dataclass(frozen=True)
 class Timed:
     """A case with each provider's fastest row, by the metric that the device is judged by."""
@@ -86,6 +90,10 @@ class Device:
         """The rows of these metrics."""
         return [row for row in self.rows if row["metric"] in metrics and row["threads"] == self.threads]
 
+    def others(self) -> list[Row]:
+        """The rows that are no case's time: cold start, memory, host cost and what other commands measured."""
+        return [row for row in self.rows if row["metric"] not in ("wall", "device", "limit") and "value" in row]
+
     def timed(self, metric: str = "") -> list[Timed]:
         """Every case in the order of the rows."""
         metric = metric or self.metric
@@ -114,7 +122,7 @@ def devices(results: Path) -> list[Device]:
     found = []
     for folder in sorted(results.glob("*/")):
         files = sorted(folder.glob("*.jsonl"))
-        everything = [row for file in files for row in rows.lines(file) if "metric" in row]
+        everything = [{**PLAIN, **row} for file in files for row in rows.lines(file) if "case" in row]
         listed = rows.newest(everything)
         if not listed:
             continue

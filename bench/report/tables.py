@@ -119,17 +119,17 @@ def _limits(device: Device) -> list[str]:
 
 
 def _others(device: Device) -> list[str]:
-    """Cold start, memory and host cost: rows of their own."""
-    found = device.of("cold", "memory", "host")
+    """Cold start, memory and host cost, and what other commands measured: rows of their own."""
+    found = device.others()
     if not found:
         return []
-    lines = _table_head(["cold start, memory, host cost", "provider", "value", "smallest to largest"])
+    lines = _table_head(["cold start, memory, host cost and more", "provider", "value", "runs"])
     for row in found:
-        if "value" in row:
-            who = f"{NAMES[row['provider']]} {row['layout'].upper()}"
-            value = f"{row['value']:.4g} {row['unit'].replace('us', 'µs')}"
-            note = " (host)" if row["metric"] == "host" else ""
-            lines.append(f"| {row['case']}{note} | {who} | {value} | {row['low']:.4g} to {row['high']:.4g} |")
+        who = " ".join(filter(None, [NAMES.get(row["provider"], row["provider"]), row["layout"].upper()]))
+        value = f"{row['value']:.4g} {row['unit'].replace('us', 'µs')} ±{100 * row['spread']:.0f} %"
+        note = " (host)" if row["metric"] == "host" else ""
+        threads = "" if row["threads"] == device.threads else f", {row['threads']} threads"
+        lines.append(f"| {row['case']}{note}{threads} | {who} | {value} | {row.get('runs', row.get('seeds', ''))} |")
     return [*lines, ""]
 
 

@@ -203,3 +203,22 @@ def test_the_command_writes_tables_and_says_when_there_are_no_rows(tmp_path):
     assert (tmp_path / "out" / "a-cpu.md").exists() and (tmp_path / "out" / "a-cpu-speed-up-inference.png").exists()
     empty = subprocess.run([*command, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False)
     assert empty.returncode == 2 and "has no rows" in empty.stderr and "Traceback" not in empty.stderr
+
+
+def test_a_fresh_run_leaves_the_rows_of_other_commands(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    for metric in ("wall", "cold", "limit"):
+        rows.append(path, row(FAST, "ours", 10.0, metric=metric))
+    rows.append(path, {"case": "speedrun.mnist", "provider": "ours", "value": 9.5, "unit": "s"})
+    rows.drop(path, ("wall", "limit"))
+    assert [r.get("metric") for r in rows.lines(path)] == ["cold", None]
+
+
+def test_what_other_commands_measured_is_in_the_full_table(tmp_path):
+    of_its_own = row("speedrun.mnist/x/n1/fp32", "ours", 9.5, unit="s", threads=2, spread=0.1)
+    of_its_own["case"] = "speedrun.mnist"
+    for name in ("metric", "layout", "status"):
+        del of_its_own[name]
+    for made in [*device(row(FAST, "ours", 10.0), row(FAST, "eager", 20.0)).rows, of_its_own]:
+        rows.append(tmp_path / "a-cpu" / "rows.jsonl", made)
+    assert "| speedrun.mnist | this package | 9.5 s ±10 % |" in full(devices(tmp_path)[0])
