@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -35,7 +37,8 @@ def max_pool2d(
     return_indices: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """torch's max_pool2d."""
-    result: Tensor | tuple[Tensor, Tensor] = F.max_pool2d(
+    function: Any = F.max_pool2d  # its stub has an overload per combination of unions
+    result: Tensor | tuple[Tensor, Tensor] = function(
         input, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode, return_indices=return_indices
     )
     return result

@@ -89,7 +89,7 @@ class ConvReLUPool2d(Conv2d):
             pool += f", pool_padding={self.pool_padding}"
         if self.ceil_mode:
             pool += ", ceil_mode=True"
-        return f"{super().extra_repr()}, {pool}"
+        return f"{super().extra_repr()}, {pool}"  # type: ignore[no-untyped-call]
 
 
 class MaxPool2d(nn.MaxPool2d):

@@ -7,9 +7,9 @@ from typing import Any, TypeAlias
 
 import torch
 
-IntOrPair: TypeAlias = "int | Sequence[int]"
+IntOrPair: TypeAlias = "int | tuple[int, ...] | list[int]"
 IntOrSingle: TypeAlias = "int | Sequence[int]"
-Padding: TypeAlias = "int | str | Sequence[int]"
+Padding: TypeAlias = "int | str | tuple[int, ...] | list[int]"
 Pair: TypeAlias = tuple[int, int]
 
 POOLS = ("max", "avg")

@@ -28,9 +28,7 @@ def _run(x: Tensor, w: Tensor, b: Tensor | None, *rest: Any) -> tuple[Tensor, Te
     *numbers, average, want_code = rest
     check_dtypes("conv2d_relu_pool2d", x, w, b)
     g = Conv2dGeometry.of(x.shape, w.shape, *numbers)
-    result: tuple[Tensor, Tensor] = _launcher()(
-        x, w, None if b is None else b.contiguous(), g, average, want_code
-    )
+    result: tuple[Tensor, Tensor] = _launcher()(x, w, None if b is None else b.contiguous(), g, average, want_code)
     return result
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,7 +40,7 @@ def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bo
         y.zero_() if bias is None else y.copy_(bias[:, None, None])
         return y.relu_() if relu else y
     chosen = plan("fprop", g, x.element_size(), planning_card(x))
-    head = {"x_ptr": x, "w_ptr": w, "bias_ptr": x if bias is None else bias, "y_ptr": y}
+    head: dict[str, Any] = {"x_ptr": x, "w_ptr": w, "bias_ptr": x if bias is None else bias, "y_ptr": y}
     flags = {"HAS_BIAS": bias is not None, "RELU": relu}
     if chosen.tile is None:
         launch(

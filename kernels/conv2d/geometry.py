@@ -42,12 +42,12 @@ class Conv2dGeometry:
     @property
     def p(self) -> int:
         """Output rows."""
-        return output_size(self.h, self.padding[0] + self.padding[1], self.dilation[0], self.r, self.stride[0])
+        return int(output_size(self.h, self.padding[0] + self.padding[1], self.dilation[0], self.r, self.stride[0]))
 
     @property
     def q(self) -> int:
         """Output columns."""
-        return output_size(self.w, self.padding[2] + self.padding[3], self.dilation[1], self.s, self.stride[1])
+        return int(output_size(self.w, self.padding[2] + self.padding[3], self.dilation[1], self.s, self.stride[1]))
 
     @property
     def c_group(self) -> int:

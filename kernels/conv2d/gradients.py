@@ -40,7 +40,7 @@ def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
     if dx.numel() == 0:
         return dx
     chosen = plan("dgrad", g, dy.element_size(), planning_card(dy))
-    head = {"dy_ptr": dy, "w_ptr": w, "dx_ptr": dx}
+    head: dict[str, Any] = {"dy_ptr": dy, "w_ptr": w, "dx_ptr": dx}
     if chosen.tile is None:
         launch(
             direct_dgrad_kernel,

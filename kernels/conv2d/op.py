@@ -101,7 +101,8 @@ def _convolution(op: str, input: Tensor, weight: Tensor, bias: Tensor | None, *n
             return result
     where = aten if way in (ATEN, TRITON) else cpu
     run = where.conv2d_relu if relu else where.conv2d
-    return run(input, weight, bias, *numbers)
+    y: Tensor = run(input, weight, bias, *numbers)
+    return y
 
 
 def _prepare(op: str, input: Tensor, weight: Any, bias: Any, numbers: Any) -> tuple[Tensor, tuple[Any, ...]] | None:

@@ -68,6 +68,8 @@ def tiles(which: str, itemsize: int, card: Card = H100, packed: bool = True) -> 
     each, and large tiles would spill; so would float32 tiles of 128 x 128 on cards without wgmma.
     """
     block_k = {2: 64, 4: 32, 8: 16}[itemsize]
+    tall: tuple[int, ...]
+    wide: tuple[int, ...]
     if itemsize == 8:
         tall, wide = (16, 32), (16, 32)
     elif not packed:

@@ -64,7 +64,8 @@ def avg_pool2d(
         if _runs("avg_pool2d", input, geometry):
             return _like(input, triton_avg(_batched(input), geometry, bool(count_include_pad), divisor))
     where = aten if way in (ATEN, TRITON) else cpu
-    return where.avg_pool2d(input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    result: Tensor = where.avg_pool2d(input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    return result
 
 
 def triton_max(x: Tensor, g: Pool2dGeometry, return_indices: bool) -> tuple[Tensor, Tensor]:

@@ -71,7 +71,8 @@ def avg_pool2d(
             else:
                 size = len(rows) * len(cols)
             values.append(x[..., rows, :][..., cols].sum((-2, -1)) / (divisor_override or size))
-    return torch.stack(values, -1).unflatten(-1, (len(tops), len(lefts)))
+    planes: Tensor = torch.stack(values, -1).unflatten(-1, (len(tops), len(lefts)))
+    return planes
 
 
 def _pair(value: Any) -> tuple[int, int]:
