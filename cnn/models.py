@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cnn.errors import UserError
 from kernels import AvgPool2d, Conv2d, ConvReLU2d, ConvReLUPool2d, MaxPool2d
+from kernels.lenet import lenet
 
 Config = dict[str, Any]
 # Left to right, right to left, top to bottom, bottom to top: from dark to light.
@@ -23,15 +24,18 @@ class LeNet(nn.Module):
     conv1 (1 -> 6, 5x5, padding 2), pool 2, conv2 (6 -> 16, 5x5), pool 2, fc1 (400 -> 120), fc2 (84), fc3 (classes).
     pool: "max" or "avg". activation: "relu", where conv1 and conv2 are one kernel each (convolution, bias, ReLU and
     pool), or "tanh" as in LeCun et al. 1998, where the steps are apart. Raises ValueError for other names.
+    fused: the whole network is one kernel, and all its gradients three more (kernels.lenet); hooks on its layers do not
+    fire then. The attribute may be changed at any time, and is no part of `config`: the network is the same.
     """
 
-    def __init__(self, pool: str = "max", activation: str = "relu", classes: int = 10) -> None:
+    def __init__(self, pool: str = "max", activation: str = "relu", classes: int = 10, fused: bool = False) -> None:
         super().__init__()
         if pool not in ("max", "avg"):
             raise ValueError(f"LeNet: pool must be 'max' or 'avg', not {pool!r}")
         if activation not in ("relu", "tanh"):
             raise ValueError(f"LeNet: activation must be 'relu' or 'tanh', not {activation!r}")
         self.config: Config = {"pool": pool, "activation": activation, "classes": classes}
+        self.fused = fused
         if activation == "relu":
             self.conv1: Conv2d = ConvReLUPool2d(1, 6, 5, padding=2, pool=pool)
             self.conv2: Conv2d = ConvReLUPool2d(6, 16, 5, pool=pool)
@@ -55,6 +59,10 @@ class LeNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 1, 28, 28) -> (N, classes) scores before softmax."""
+        if self.fused:
+            layers = (self.conv1, self.conv2, self.fc1, self.fc2, self.fc3)
+            parameters = [p for layer in layers for p in (layer.weight, layer.bias) if p is not None]
+            return lenet(x, parameters, pool=self.config["pool"], activation=self.config["activation"])
         x = self.features(x).flatten(1)
         scores: Tensor = self.fc3(self.act(self.fc2(self.act(self.fc1(x)))))
         return scores
@@ -141,6 +149,13 @@ def name_of(model: nn.Module) -> str:
         if type(model) is cls:
             return name
     raise UserError(f"{type(model).__name__} is not one of this package's models: {', '.join(MODELS)}")
+
+
+def set_fused(model: nn.Module, fused: bool) -> nn.Module:
+    """The same model; a LeNet runs whole from now on, or layer by layer."""
+    if isinstance(model, LeNet):
+        model.fused = fused
+    return model
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -26,6 +26,12 @@ def add_runtime(parser: argparse.ArgumentParser, device: str = "auto") -> None:
     group.add_argument("--threads", type=int, default=1, help="CPU threads; these models are too small for many")
 
 
+def add_fused(parser: argparse.ArgumentParser) -> None:
+    """--fused, --no-fused."""
+    text = "run LeNet as one kernel, and its gradients as three, instead of layer by layer"
+    parser.add_argument("--fused", action=argparse.BooleanOptionalAction, default=True, help=text)
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """--json."""
     parser.add_argument("--json", action="store_true", help="print one JSON object for programs instead of text")

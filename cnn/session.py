@@ -13,7 +13,7 @@ import torch
 from cnn.checkpoint import Checkpoint
 from cnn.data import Dataset
 from cnn.distributed import World
-from cnn.models import build, parameter_count
+from cnn.models import build, parameter_count, set_fused
 from cnn.record import Record
 from cnn.settings import Settings
 from cnn.training import EpochResult, Trainer
@@ -66,14 +66,17 @@ def learn(
     world: World | None = None,
     start: Checkpoint | None = None,
     shown: bool = True,
+    fused: bool = True,
 ) -> Outcome:
     """Train a new model, or go on from `start`, writing into `folder` after every epoch.
 
-    shown: a progress bar and a line per epoch on stderr. UserError when data and model do not fit each other.
+    shown: a progress bar and a line per epoch on stderr. fused: a LeNet runs as one kernel. UserError when data and
+    model do not fit each other.
     """
     world = world or World()
     shown = shown and world.leads
     trainer = trainer_for(data, settings, device, world, start, bar=shown)
+    set_fused(trainer.model, fused)
     history = start.history if start else []
     record = None
     if world.leads:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnn.options import add_data, add_json, add_runtime, chosen_data, emit, runtime
+from cnn.options import add_data, add_fused, add_json, add_runtime, chosen_data, emit, runtime
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="DIR", help="also write confusion.png and mistakes.png into this folder")
     add_data(parser, default=None)
     add_runtime(parser)
+    add_fused(parser)
     add_json(parser)
 
 
@@ -32,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the accuracy, the accuracy of each class and the most frequent mistakes."""
     from cnn.checkpoint import load
     from cnn.confusion import confusion_matrix
+    from cnn.models import set_fused
     from cnn.session import counted
     from cnn.training import evaluate
 
@@ -39,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     with runtime(args) as device:
         data = chosen_data(args.data or checkpoint.data, args.limit, checkpoint.layout, args.download)
         checkpoint.require_classes(data.classes, data.name)
-        judged = evaluate(checkpoint.build(), data.test_images, data.test_labels, device)
+        judged = evaluate(set_fused(checkpoint.build(), args.fused), data.test_images, data.test_labels, device)
     predictions = judged.scores.argmax(1)
     matrix = confusion_matrix(data.test_labels, predictions, len(data.classes))
     result = as_dict(judged, data.test_labels, matrix)

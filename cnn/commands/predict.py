@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from cnn.errors import UserError
-from cnn.options import add_data, add_json, add_runtime, chosen_data, emit, runtime
+from cnn.options import add_data, add_fused, add_json, add_runtime, chosen_data, emit, runtime
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,13 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--topk", type=int, default=3, help="how many classes to name for each image (default: 3)")
     add_data(parser, default=None)
     add_runtime(parser)
+    add_fused(parser)
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the classes with their probabilities; for test images also how many are right."""
     from cnn.checkpoint import load
-    from cnn.models import probabilities
+    from cnn.models import probabilities, set_fused
     from cnn.training import predict
 
     if args.topk < 1:
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = load(args.checkpoint, args.model)
     images, entries = from_test_set(args, checkpoint) if wants_test_set(args) else from_files(args, checkpoint)
     with runtime(args) as device:
-        shares = probabilities(predict(checkpoint.build(), images, device))
+        shares = probabilities(predict(set_fused(checkpoint.build(), args.fused), images, device))
     for entry, row in zip(entries, shares, strict=True):
         top = row.topk(min(args.topk, len(row)))
         names = [checkpoint.classes[i] for i in top.indices.tolist()]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnn.errors import UserError
-from cnn.options import add_data, add_json, add_runtime, chosen_data, emit, runtime
+from cnn.options import add_data, add_fused, add_json, add_runtime, chosen_data, emit, runtime
 from cnn.settings import Settings
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--output", metavar="DIR", help="folder of the run (default: runs/DATA-MODEL)")
     group.add_argument("--quiet", action="store_true", help="no progress bar and no line per epoch")
     add_runtime(parser)
+    add_fused(parser)
     add_json(parser)
 
 
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         data = chosen_data(settings.data, settings.limit, settings.layout, args.download)
         default = Path(args.resume).parent if args.resume else Path("runs") / f"{data.name}-{settings.model}"
         folder = Path(args.output) if args.output else default
-        outcome = learn(data, settings, folder, device, world, start, shown=not args.quiet)
+        outcome = learn(data, settings, folder, device, world, start, shown=not args.quiet, fused=args.fused)
         if world.leads:
             emit(args, outcome.as_dict(), outcome.text())
     return 0
