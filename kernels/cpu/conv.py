@@ -16,9 +16,12 @@ from kernels import aten
 from kernels.common.arguments import IntOrPair, Padding
 from kernels.cpu import native, pool
 from kernels.cpu.conv_autograd import Convolution, run
-from kernels.cpu.conv_plan import Plan, plan_of
+from kernels.cpu.conv_plan import SOME_CHANNELS, Plan, plan_of
 from kernels.cpu.guard import TYPES, eager, plain
 from kernels.cpu.pool_plan import UnusualError, sizes
+
+MUCH = 32768
+"""Input elements from which 9 channels and more are no small problem (conv_plan.SMALL_WORK)."""
 
 
 def find_plan(
@@ -27,7 +30,9 @@ def find_plan(
 ) -> Plan | None:  # fmt: skip
     """The plan of a call on plain tensors, None where torch's operators are to run. `window`: name, size, stride,
     padding and ceil_mode of the pool."""
-    if native.KERNELS is None or type(x) not in TYPES or not (eager() and plain(x) and plain(w)):
+    if native.KERNELS is None or type(x) not in TYPES or is_torchs(x, groups, window[0]):
+        return None
+    if not (eager() and plain(x) and plain(w)):
         return None
     dtype = x.dtype
     if w.dtype is not dtype or type(groups) is not int:
@@ -42,6 +47,13 @@ def find_plan(
         )  # fmt: skip
     except UnusualError:
         return None
+
+
+def is_torchs(x: Tensor, groups: Any, pool: str | None) -> bool:
+    """Whether torch's convolution certainly runs, found in 0.3 us: a batch of many channels with no pool behind it."""
+    if torch.compiler.is_compiling():
+        return True
+    return groups == 1 and pool is None and x.dim() == 4 and x.shape[1] > SOME_CHANNELS and x.numel() > MUCH
 
 
 def needs_gradient(x: Tensor, w: Tensor, b: Tensor | None) -> bool:
@@ -86,9 +98,14 @@ def conv2d_relu(
     plan = find_plan(input, weight, bias, stride, padding, dilation, groups, True)
     if plan is not None:
         return execute(plan, input, weight, bias)
-    if type(input) in TYPES and eager():
-        return F.conv2d(input, weight, bias, stride, padding, dilation, groups).relu_()
-    return aten.conv2d_relu(input, weight, bias, stride, padding, dilation, groups)
+    return relu_after(input, weight, bias, stride, padding, dilation, groups)
+
+
+def relu_after(input: Tensor, weight: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
+    """torch's convolution, and ReLU in place on its fresh output; nothing that is no plain tensor is written to."""
+    if type(input) in TYPES:
+        return F.conv2d(input, weight, bias, *geometry).relu_()
+    return aten.conv2d_relu(input, weight, bias, *geometry)
 
 
 def conv2d_relu_pool2d(
@@ -111,7 +128,7 @@ def conv2d_relu_pool2d(
     plan = find_plan(input, weight, bias, stride, padding, dilation, groups, True, window)
     if plan is not None:
         return execute(plan, input, weight, bias)
-    y = conv2d_relu(input, weight, bias, stride, padding, dilation, groups)
+    y = relu_after(input, weight, bias, stride, padding, dilation, groups)
     return _pool(y, pool, pool_kernel_size, pool_stride, pool_padding, ceil_mode)
 
 

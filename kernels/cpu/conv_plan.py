@@ -9,8 +9,12 @@ from kernels.cpu import native
 from kernels.cpu import pool_plan as pools
 from kernels.cpu.pool_plan import Sizes, UnusualError, Window, layout, pair, strides_of, thread_count
 
-MOST_CHANNELS = 4
-"""Direct convolution wins up to here; with more input channels oneDNN's blocked layout does."""
+FEW_CHANNELS, SOME_CHANNELS, MOST_CHANNELS = 4, 8, 64
+"""Direct convolution wins with few input channels, with some on rows that fill its vectors, and with up to the most in
+a small problem, where setting up oneDNN costs 30 us; else oneDNN's blocked layout wins."""
+WIDE = 16
+SMALL_WORK = 4_000_000
+"""Multiply-adds of a small problem."""
 LEAST_OUTPUTS = 8192
 """Fewer convolved elements are not worth a pass of ReLU and pool of our own."""
 LEAST_PLANE = 144
@@ -95,15 +99,24 @@ def epilogue_of(
     )
 
 
+def direct_wins(c: int, q: int, work: int, pooled: bool) -> bool:
+    """Whether direct convolution of c channels to rows of q was measured faster than oneDNN."""
+    if c <= FEW_CHANNELS or (c <= MOST_CHANNELS and work <= SMALL_WORK):
+        return True
+    return q >= WIDE and c <= (2 * SOME_CHANNELS if pooled else SOME_CHANNELS)
+
+
 def kind_of(
-    contiguous: bool, c: int, taps: int, groups: int, outputs: int, plane: int, epilogue: Epilogue, training: bool
+    contiguous: bool, w_shape: tuple[int, ...], groups: int, out: tuple[int, ...], epilogue: Epilogue, training: bool
 ) -> str | None:
-    """Which kernel takes a convolution of c channels to `outputs` elements in planes of `plane`, by measured rule."""
-    pooled = epilogue.window is not None
-    if contiguous and groups == 1 and c <= MOST_CHANNELS and taps > 1 and (epilogue.square or not pooled):
-        return "direct" if pooled or not training else None
-    if contiguous and groups == c > 1 and 1 < taps <= MOST_DEPTHWISE_TAPS and not pooled:
-        return "depthwise" if training or plane >= LEAST_PLANE else None
+    """Which kernel takes a convolution to an output of shape `out`, by measured rule."""
+    (k, c_group, r, s), (n, _, p, q) = w_shape, out
+    pooled, outputs = epilogue.window is not None, n * k * p * q
+    if contiguous and groups == 1 and r * s > 1 and (epilogue.square or not pooled):
+        if direct_wins(c_group, q, outputs * c_group * r * s, pooled):
+            return "direct" if pooled or not training else None
+    elif contiguous and c_group == 1 and 1 < r * s <= MOST_DEPTHWISE_TAPS and not pooled:
+        return "depthwise" if training or p * q >= LEAST_PLANE else None
     return "pool" if pooled and outputs >= LEAST_OUTPUTS else None
 
 
@@ -159,7 +172,7 @@ def plan_of(
     if last is None or w_last is None:
         return None
     contiguous = not (last or w_last)
-    kind = kind_of(contiguous, c, r * s, groups, n * k * p * q, p * q, epilogue, training)
+    kind = kind_of(contiguous, w_shape, groups, (n, k, p, q), epilogue, training)
     after = None
     if epilogue.window is not None:
         out = (n, k, p, q)
