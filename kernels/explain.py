@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kernels.backend import CPU, TRITON, current_backend, path, unsupported
 from kernels.common.launch import Launch, record
+from kernels.cpu import explain as cpu
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,13 @@ class Explanation:
 def explain(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanation:
     """Which path, kernels and tiles `function(*args, **kwargs)` would take, without running a kernel.
 
-    `function` is one of this package's five; the arguments are checked as in the call itself, and raise as there.
+    `function` is one of this package's; the arguments are checked as in the call itself, and raise as there.
     """
     x = args[0] if args else kwargs.get("input")
     way = path(x)
     name = getattr(function, "__name__", str(function))
     if way == CPU:
-        return Explanation(name, current_backend(), way, "the input is a CPU tensor")
+        return Explanation(name, current_backend(), way, _cpu(name, args, kwargs))
     if way != TRITON or not isinstance(x, Tensor):
         return Explanation(name, current_backend(), way, _why_torch(x))
     reason = unsupported(name, x)
@@ -52,6 +53,14 @@ def explain(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanat
     with record() as launches, torch.no_grad():
         function(*args, **kwargs)
     return Explanation(name, current_backend(), way, f"{x.dtype} on {x.device} has a Triton kernel", tuple(launches))
+
+
+def _cpu(name: str, args: Any, kwargs: Any) -> str:
+    """What the CPU path runs; the functions it does not know are torch's there."""
+    if name not in cpu.FUNCTIONS:
+        return "torch's operators, as on every CPU tensor"
+    with torch.no_grad():
+        return str(cpu.describe(name, *args, **kwargs))
 
 
 def _why_torch(x: Any) -> str:

@@ -1,0 +1,259 @@
+"""explain for a whole model: a table with one line a call of this package, of what runs and how well."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.benchmark import Timer
+from torch.utils.flop_counter import FlopCounterMode
+
+from kernels import explain as calls
+from kernels import modules
+from kernels.backend import backend
+from kernels.convert import chain
+
+FUNCTIONS = (
+    "conv2d",
+    "conv2d_relu",
+    "conv2d_relu_pool2d",
+    "max_pool2d",
+    "avg_pool2d",
+    "conv_transpose2d",
+    "conv1d",
+    "max_pool1d",
+    "avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_max_pool2d",
+)
+LEAST_SECONDS = 0.02
+"""How long each thing is timed."""
+
+
+@dataclass(frozen=True)
+class LayerCall:
+    """One call of this package's functions in a model.
+
+    flops and bytes: the work the call cannot do without (a multiply-add is two; every tensor once). seconds: measured
+    median, None if not asked for. share: of what this device can do, which is the larger of flops over the rate of a
+    matrix product and bytes over the rate of a copy, both measured here. changes: time after / time before of the same
+    call in another layout or dtype, measured.
+    """
+
+    layer: str
+    input: tuple[int, ...]
+    weight: tuple[int, ...] | None
+    dtype: str
+    layout: str
+    explanation: calls.Explanation
+    flops: float
+    bytes: float
+    seconds: float | None = None
+    share: float | None = None
+    changes: dict[str, float] = field(default_factory=dict)
+
+    def cells(self) -> list[str]:
+        """The columns of the table."""
+        how = self.explanation
+        kernels = ", ".join(_kernel(launch) for launch in how.launches) or how.reason
+        weight = "" if self.weight is None else _by(self.weight)
+        work = [f"{self.flops / 1e6:.4g}", f"{self.bytes / 1e6:.4g}"]
+        timed = ["", "", ""]
+        if self.seconds is not None:
+            changes = ", ".join(f"{name} x{ratio:.2f}" for name, ratio in self.changes.items())
+            timed = [f"{self.seconds * 1e6:.1f}", f"{100 * (self.share or 0):.0f} %", changes]
+        where = [self.layer or "(root)", how.function, _by(self.input), weight, self.dtype, self.layout]
+        return [*where, how.path, *work, *timed, kernels]
+
+
+HEAD = (
+    "layer",
+    "function",
+    "input",
+    "weight",
+    "dtype",
+    "layout",
+    "path",
+    "MFLOP",
+    "MB",
+    "us",
+    "of limit",
+    "with",
+    "kernels",
+)
+
+
+@dataclass(frozen=True)
+class ModelExplanation:
+    """The answer of `explain` for a model; print it to read it."""
+
+    calls: tuple[LayerCall, ...]
+
+    def __str__(self) -> str:
+        lines = [list(HEAD), *(call.cells() for call in self.calls)]
+        used = [i for i in range(len(HEAD)) if i in (0, len(HEAD) - 1) or any(line[i] for line in lines[1:])]
+        width = [max(len(line[i]) for line in lines) for i in range(len(HEAD))]
+        return "\n".join("  ".join(line[i].ljust(width[i]) for i in used).rstrip() for line in lines)
+
+
+def explain(function: Callable[..., Any], *args: Any, measure: bool = False, **kwargs: Any) -> Any:
+    """What a call of one of this package's functions, or of a model, would run, and why.
+
+    function(*args, **kwargs): a function of this package -> `Explanation`, without running a kernel; or a torch model
+    with an example input -> `ModelExplanation`, by running the model once without gradients: a line for each call of a
+    layer of this package (see `convert`), fused ones as the one call that they are. measure: time each of these calls,
+    in its own layout and dtype and in others (models only; takes about 0.1 s a call).
+    """
+    if not isinstance(function, nn.Module):
+        return calls.explain(function, *args, **kwargs)
+    names = {module: name for name, module in function.named_modules()}
+    made: list[LayerCall] = []
+
+    def note(layer: nn.Module, called: Callable[..., Any], given: Any, options: Any, result: Any) -> None:
+        made.append(_describe(names.get(layer, "?"), called, given, options, result, measure))
+
+    with _listen(note), torch.no_grad():
+        function(*args, **kwargs)
+    return ModelExplanation(tuple(made))
+
+
+@contextmanager
+def _listen(note: Callable[..., None]) -> Iterator[None]:
+    """Calls of this package's functions by its layers go through `note` inside the block.
+
+    The functions are exchanged by name where the layers call them, so that an ordinary call pays nothing, and a hook,
+    which would keep layers from being fused, is not needed.
+    """
+    places = [(place, name) for place in (modules, chain) for name in FUNCTIONS if hasattr(place, name)]
+    before = [getattr(place, name) for place, name in places]
+
+    def listener(called: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **options: Any) -> Any:
+            result = called(*given, **options)
+            variables = sys._getframe(1).f_locals
+            layer = variables.get("self", variables.get("conv"))
+            with _without(places, before):
+                note(layer, called, given, options, result)
+            return result
+
+        return call
+
+    try:
+        for (place, name), called in zip(places, before, strict=True):
+            setattr(place, name, listener(called))
+        yield
+    finally:
+        for (place, name), called in zip(places, before, strict=True):
+            setattr(place, name, called)
+
+
+@contextmanager
+def _without(places: Any, before: Any) -> Iterator[None]:
+    """The functions themselves, while a call is looked at."""
+    now = [getattr(place, name) for place, name in places]
+    for (place, name), called in zip(places, before, strict=True):
+        setattr(place, name, called)
+    yield
+    for (place, name), called in zip(places, now, strict=True):
+        setattr(place, name, called)
+
+
+def _describe(layer: str, called: Any, given: Any, options: Any, result: Any, measure: bool) -> LayerCall:
+    x: Tensor = given[0]
+    weight = given[1] if len(given) > 1 and isinstance(given[1], Tensor) else None
+    outputs = result if isinstance(result, tuple) else (result,)
+    tensors = [t for t in (*given, *outputs) if isinstance(t, Tensor)]
+    size = float(sum(t.numel() * t.element_size() for t in tensors))
+    flops = _flops(called, given, options)
+    seconds, share, changes = None, None, {}
+    if measure:
+        seconds = _seconds(called, given, options)
+        rate, bandwidth = _limits(x.device, x.dtype)
+        share = max(flops / rate, size / bandwidth) / seconds
+        changes = {
+            name: _seconds(called, [_changed(a, change) for a in given], options) / seconds
+            for name, change in _changes(x).items()
+        }
+    layout = "channels_last" if _is_channels_last(x) else "contiguous" if x.is_contiguous() else "strided"
+    shape = None if weight is None else tuple(weight.shape)
+    how = calls.explain(called, *given, **options)
+    dtype = str(x.dtype).removeprefix("torch.")
+    return LayerCall(
+        layer,
+        tuple(x.shape),
+        shape,
+        dtype,
+        layout,
+        how,
+        flops,
+        size,
+        seconds,
+        share,
+        changes,
+    )
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    return x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def _flops(called: Any, given: Any, options: Any) -> float:
+    """Of torch's own operators for the call, as torch counts them."""
+    there = [a.to("meta") if isinstance(a, Tensor) else a for a in given]
+    with FlopCounterMode(display=False) as counter, backend("torch"):
+        called(*there, **options)
+    return float(counter.get_total_flops())
+
+
+def _seconds(called: Any, given: Any, options: Any) -> float:
+    scope = {"called": called, "given": given, "options": options}
+    timer = Timer("called(*given, **options)", globals=scope, num_threads=torch.get_num_threads())
+    return float(timer.blocked_autorange(min_run_time=LEAST_SECONDS).median)
+
+
+@cache
+def _limits(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
+    """FLOPs a second of a large matrix product, bytes a second of a large copy (read and write counted), measured."""
+    cuda = device.type == "cuda"
+    source = torch.ones(1 << (27 if cuda else 24), device=device)
+    target = torch.empty_like(source)
+    size = 8192 if cuda else 768
+    a = torch.randn(size, size, device=device).to(dtype)
+    copy = _seconds(target.copy_, (source,), {})
+    product = _seconds(torch.mm, (a, a), {})
+    return 2 * size**3 / product, 2 * source.numel() * source.element_size() / copy
+
+
+def _changes(x: Tensor) -> dict[str, Any]:
+    """What else the call could be given: the other layout, and the short floating dtype of the device."""
+    changes: dict[str, Any] = {}
+    if x.dim() == 4:
+        other = torch.contiguous_format if _is_channels_last(x) else torch.channels_last
+        changes["contiguous" if _is_channels_last(x) else "channels_last"] = other
+    if x.dtype == torch.float32:
+        short = torch.float16 if x.device.type == "cuda" else torch.bfloat16
+        changes[str(short).removeprefix("torch.")] = short
+    return changes
+
+
+def _changed(value: Any, change: Any) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    if isinstance(change, torch.dtype):
+        return value.to(change)
+    return value.contiguous(memory_format=change) if value.dim() == 4 else value
+
+
+def _kernel(launch: Any) -> str:
+    tile = "x".join(str(value) for name, value in launch.arguments.items() if name.startswith("BLOCK"))
+    return f"{launch.kernel.__name__} {tile} on {launch.grid} programs"
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(str(size) for size in shape)
