@@ -66,7 +66,7 @@ def learn(
     world: World | None = None,
     start: Checkpoint | None = None,
     shown: bool = True,
-    fused: bool = True,
+    fused: bool = False,
 ) -> Outcome:
     """Train a new model, or go on from `start`, writing into `folder` after every epoch.
 
