@@ -18,6 +18,7 @@ from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import forward_ad
 from torch.autograd.function import _SingleLevelFunction
 from torch.library import Library
+from torch.utils.flop_counter import register_flop_formula
 
 NAMESPACE = "triton_cnn"
 LIBRARY = Library(NAMESPACE, "DEF")
@@ -27,6 +28,7 @@ _below_autograd = _C._AutoDispatchBelowAutograd
 _transforms_active = _C._are_functorch_transforms_active
 _dispatch_modes = _C._len_torch_dispatch_stack
 _function_mode_active = _C._is_torch_function_mode_enabled
+_is_wrapped = _C._functorch.is_functorch_wrapped_tensor  # also what is left of a transform that has ended
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
@@ -38,6 +40,7 @@ class OpSpec:
     run(*args): computes on real tensors. fake(*args): empty outputs of the right shape, strides and dtype.
     save(ctx, args, output), backward(ctx, *grads): as in torch.autograd.Function. jvp(ctx, *tangents): reads
     ctx.jvp_args and ctx.jvp_output. vmap(info, dims, *args): as in torch.library.register_vmap.
+    flops(*args, out_shape): as in torch.utils.flop_counter, shapes in place of tensors.
     """
 
     name: str
@@ -49,6 +52,7 @@ class OpSpec:
     jvp: Callable[..., Any]
     vmap: Callable[..., Any]
     autocast: bool = False
+    flops: Callable[..., int] | None = None
 
 
 def any_requires_grad(args: tuple[Any, ...]) -> bool:
@@ -138,7 +142,7 @@ def needs_dispatcher(args: tuple[Any, ...]) -> bool:
         or torch.is_autocast_enabled("cpu")
     ):
         return True
-    return any(isinstance(a, Tensor) and (type(a) not in _PLAIN or a.is_meta) for a in args)
+    return any(isinstance(a, Tensor) and (type(a) not in _PLAIN or a.is_meta or _is_wrapped(a)) for a in args)
 
 
 def register(spec: OpSpec) -> Callable[..., Any]:
@@ -151,6 +155,8 @@ def register(spec: OpSpec) -> Callable[..., Any]:
     torch.library.register_fake(qualified, spec.fake, lib=LIBRARY)
     LIBRARY.impl(spec.name, _autograd_kernel(op, spec), "Autograd")
     torch.library.register_vmap(qualified, spec.vmap, lib=LIBRARY)
+    if spec.flops is not None:
+        register_flop_formula(getattr(getattr(torch.ops, NAMESPACE), spec.name))(spec.flops)
     if spec.autocast:
         for device, key in (("cpu", _C.DispatchKey.AutocastCPU), ("cuda", _C.DispatchKey.AutocastCUDA)):
             LIBRARY.impl(spec.name, _autocast_kernel(op, device, key), "Autocast" + device.upper())

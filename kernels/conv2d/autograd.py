@@ -220,6 +220,7 @@ conv = register(
         _conv_jvp,
         _conv_vmap,
         autocast=True,
+        flops=lambda x, w, b, *rest, out_shape: Conv2dGeometry.of(x, w, *rest[:4]).flops,
     )
 )
 dgrad = register(
@@ -232,6 +233,7 @@ dgrad = register(
         _dgrad_backward,
         _dgrad_jvp,
         _dgrad_vmap,
+        flops=lambda dy, w, size, *rest, out_shape: Conv2dGeometry.of(size, w, *rest[:4]).flops,
     )
 )
 wgrad = register(
@@ -244,5 +246,7 @@ wgrad = register(
         _wgrad_backward,
         _wgrad_jvp,
         _wgrad_vmap,
+        # torch counts the weight gradient of every group as that of a whole convolution.
+        flops=lambda dy, x, size, *rest, out_shape: Conv2dGeometry.of(x, size, *rest[:4]).flops * rest[3],
     )
 )

@@ -11,9 +11,10 @@ from torch import Tensor
 from kernels.common.layout import empty, is_channels_last
 from kernels.common.registration import OpSpec, register
 from kernels.common.vmap import front, into_batch, into_channels
-from kernels.conv2d.autograd import NUMBERS, conv_tangent, dgrad, output_shape, wgrad
+from kernels.conv2d.autograd import NUMBERS, conv, conv_tangent, dgrad, output_shape, wgrad
 from kernels.conv2d.autograd_dz import pick, pool_dz
 from kernels.conv2d.geometry import Conv2dGeometry, check_dtypes
+from kernels.pool2d.autograd import avg_pool, max_pool
 
 
 @cache
@@ -67,19 +68,32 @@ def _jvp(ctx: Any, tx: Any, tw: Any, tb: Any, *_: Any) -> tuple[Tensor, None]:
 
 def _vmap(info: Any, dims: Any, x: Tensor, w: Tensor, b: Any, *rest: Any) -> Any:
     size = info.batch_size
-    *numbers, groups, average, want_code = rest
     if dims[1] is None and dims[2] is None:
         dim = 0
         y, code = conv_relu_pool(into_batch(x, dims[0]), w, b, *rest)
     else:
         dim = 1
+        *numbers, groups, average, want_code = rest
         x, w = front(x, dims[0], size), front(w, dims[1], size)
         b = None if b is None else front(b, dims[2], size).reshape(-1)
-        y, code = conv_relu_pool(
-            into_channels(x), w.reshape(-1, *w.shape[2:]), b, *numbers, groups * size, average, want_code
-        )
+        z = conv(into_channels(x), w.reshape(-1, *w.shape[2:]), b, *numbers, groups * size, True)
+        y, code = _pooled(z, average, want_code)
     y, code = (t.unflatten(dim, (size, t.shape[dim] // size)) for t in (y, code))
     return (y, code), (dim, dim)
+
+
+def _pooled(z: Tensor, average: bool, want_code: bool) -> tuple[Tensor, Tensor]:
+    """Pool and code of an activated map, without the fused kernel: vmap makes groups that are too thin for it."""
+    window = ([2, 2], [2, 2], [0, 0])
+    if average:
+        rows, cols = z.shape[2] // 2, z.shape[3] // 2
+        passed = [~(z[:, :, j // 2 : 2 * rows : 2, j % 2 : 2 * cols : 2] <= 0) for j in range(4)]
+        code = torch.stack([m.to(torch.uint8) << j for j, m in enumerate(passed)]).sum(0, dtype=torch.uint8)
+        y = avg_pool(z, *window, False, True, 0)
+    else:
+        y, code, _ = max_pool(z, *window, [1, 1], False, True, False)
+        code = torch.where(y <= 0, 4, code)
+    return y, code if want_code else code.new_empty((0,) * 4)
 
 
 conv_relu_pool = register(
@@ -93,5 +107,6 @@ conv_relu_pool = register(
         _jvp,
         _vmap,
         autocast=True,
+        flops=lambda x, w, b, *rest, out_shape: Conv2dGeometry.of(x, w, *rest[:4]).flops,
     )
 )
