@@ -9,33 +9,47 @@
 
 namespace ISA {
 
-constexpr int IMAGES = LANES == 16 ? 4 : 2;  // a tile's images: with 6 outputs 24 of 32, 12 of 16 registers
+constexpr int IMAGES = LANES == 16 ? 4 : 2;  // a backward tile's images: with 5 vectors 20 of 32, 10 of 16 registers
 
 template <class T> INLINE vfloat load_upto(const T* p, int n) { return n == LANES ? load(p) : load_part(p, n); }
 
+// The sums of LANES vectors, as one vector: neighbours added and gathered, log2(LANES) times.
+INLINE vfloat sums(vfloat (&v)[LANES]) {
+    for (int count = LANES / 2; count; count /= 2)
+        for (int i = 0; i < count; i++) v[i] = even(v[2 * i], v[2 * i + 1]) + odd(v[2 * i], v[2 * i + 1]);
+    return v[0];
+}
+
 template <int I, int O, class T>
 INLINE void dense_tile(const float* x, int64_t in, const T* w, const T* b, bool with_relu, float* y, int64_t out) {
-    vfloat total[I][O] = {};
+    vfloat total[I * O] = {};
     for (int64_t j = 0; j < in; j += LANES) {
         int n = rest(in, j);
         vfloat from[I];
         for (int i = 0; i < I; i++) from[i] = load_upto(x + i * in + j, n);
         for (int o = 0; o < O; o++) {
             vfloat weight = load_upto(w + o * in + j, n);
-            for (int i = 0; i < I; i++) total[i][o] += from[i] * weight;
+            for (int i = 0; i < I; i++) total[i * O + o] += from[i] * weight;
         }
     }
-    for (int i = 0; i < I; i++)
-        for (int o = 0; o < O; o++) {
-            float v = sum(total[i][o]) + to_float(b[o]);
+    for (int first = 0; first < I * O; first += LANES) {
+        vfloat group[LANES] = {};
+        float value[LANES];
+        for (int k = 0; k < LANES && first + k < I * O; k++) group[k] = total[first + k];
+        store(value, sums(group));
+        for (int k = 0; k < LANES && first + k < I * O; k++) {
+            int i = (first + k) / O, o = (first + k) % O;
+            float v = value[k] + to_float(b[o]);
             y[i * out + o] = with_relu ? relu(v) : v;
         }
+    }
 }
 
 template <int I, class T>
 void dense_images(const float* x, int64_t in, const T* w, const T* b, bool with_relu, float* y, int64_t out) {
+    constexpr int O = LANES == 16 ? 8 : 4;
     int64_t o = 0;
-    for (; o + 6 <= out; o += 6) dense_tile<I, 6>(x, in, w + o * in, b + o, with_relu, y + o, out);
+    for (; o + O <= out; o += O) dense_tile<I, O>(x, in, w + o * in, b + o, with_relu, y + o, out);
     for (; o < out; o++) dense_tile<I, 1>(x, in, w + o * in, b + o, with_relu, y + o, out);
 }
 
@@ -43,9 +57,8 @@ void dense_images(const float* x, int64_t in, const T* w, const T* b, bool with_
 template <class T>
 void dense(const float* x, int64_t images, int64_t in, const T* w, const T* b, bool with_relu, float* y, int64_t out) {
     int64_t i = 0;
-    for (; i + IMAGES <= images; i += IMAGES)
-        dense_images<IMAGES>(x + i * in, in, w, b, with_relu, y + i * out, out);
-    for (; i < images; i++) dense_images<1>(x + i * in, in, w, b, with_relu, y + i * out, out);
+    for (; i + 2 <= images; i += 2) dense_images<2>(x + i * in, in, w, b, with_relu, y + i * out, out);
+    if (i < images) dense_images<1>(x + i * in, in, w, b, with_relu, y + i * out, out);
 }
 
 template <int I, int V, class T>
