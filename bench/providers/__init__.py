@@ -24,6 +24,7 @@ FIRST = "eager"
 ORDER = (
     "eager",
     "ours",
+    "ours_fused",
     "compile",
     "compile_max",
     "eager_graph",

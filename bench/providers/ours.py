@@ -28,12 +28,18 @@ def reason(case: Case, device: torch.device) -> str | None:
 
 def model(problem: Problem) -> nn.Module:
     """The network on this package's layers, with the weights of torch's."""
+    if problem.case.network == "lenet":
+        return lenet(problem)
     source = problem.model
     assert source is not None
-    if problem.case.network != "lenet":
-        converted: nn.Module = kernels.convert(copy.deepcopy(source))
-        return converted
-    made = LeNet()
+    converted: nn.Module = kernels.convert(copy.deepcopy(source))
+    return converted
+
+
+def lenet(problem: Problem, fused: bool = False) -> LeNet:
+    """LeNet layer by layer or in one kernel, with the weights of torch's."""
+    source, made = problem.model, LeNet(fused=fused)
+    assert source is not None
     with torch.no_grad():
         for ours, theirs in zip(made.parameters(), source.parameters(), strict=True):
             ours.copy_(theirs)

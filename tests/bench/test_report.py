@@ -222,3 +222,9 @@ def test_what_other_commands_measured_is_in_the_full_table(tmp_path):
     for made in [*device(row(FAST, "ours", 10.0), row(FAST, "eager", 20.0)).rows, of_its_own]:
         rows.append(tmp_path / "a-cpu" / "rows.jsonl", made)
     assert "| speedrun.mnist | this package | 9.5 s ±10 % |" in full(devices(tmp_path)[0])
+
+
+def test_the_fused_form_stands_for_the_package_where_it_is_faster():
+    made = device(row(FAST, "ours", 30.0), row(FAST, "ours_fused", 10.0), row(FAST, "eager", 50.0))
+    assert made.timed()[0].ratio() == 5.0
+    assert "| 10 µs ±2 % FUSED |" in full(made)
