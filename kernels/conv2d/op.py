@@ -18,7 +18,7 @@ from kernels.conv2d.geometry import (
     check_window,
     resolve_padding,
 )
-from kernels.conv2d.plan import plan
+from kernels.conv2d.plan import is_direct
 from kernels.pool2d import op as pool
 from kernels.pool2d.geometry import Pool2dGeometry, check_input, window
 
@@ -153,7 +153,7 @@ def _triton_pool(
     x, numbers = prepared
     w = window(op, pool_kernel_size, pool_stride, pool_padding, 1, ceil_mode)
     g = Conv2dGeometry.of(x.shape, weight.shape, *numbers)
-    if _is_fused(g, w, x):
+    if _is_fused(g, w):
         want_code = may_need_gradient(x, weight, bias)
         y: Tensor = autograd_pool.conv_relu_pool(x, weight, bias, *numbers, pool == "avg", want_code)[0]
     else:
@@ -161,11 +161,11 @@ def _triton_pool(
     return y if input.dim() == 4 else y.squeeze(0).contiguous()
 
 
-def _is_fused(g: Conv2dGeometry, w: Pool2dGeometry, x: Tensor) -> bool:
+def _is_fused(g: Conv2dGeometry, w: Pool2dGeometry) -> bool:
     """Whether the one-kernel form computes this: 2x2 windows that tile the map (a last odd row or column drops out)."""
     tiles = w.kernel == (2, 2) and w.stride == (2, 2) and w.padding == (0, 0) and g.c > 0 and g.p > 1 and g.q > 1
     whole = not w.ceil_mode or (g.p % 2 == 0 and g.q % 2 == 0)
-    return tiles and whole and plan("fprop_pool", g, x.element_size()).tile is not None
+    return tiles and whole and not is_direct("fprop_pool", g)
 
 
 def _pool(y: Tensor, name: str, w: Pool2dGeometry) -> Tensor:

@@ -145,7 +145,7 @@ def plan(which: str, g: Conv2dGeometry, itemsize: int, card: Card = H100) -> Pla
         return _forced_plans[which]
     taps = g.r * g.s
     pixels = g.n * g.p * g.q
-    if g.groups > 1 and _is_thin(which, g):
+    if is_direct(which, g):
         return Plan("direct", None, splits=_splits(g.k * g.c_group * taps // 32 + 1, pixels, 512))
     batch = batch_tile(which, g, itemsize) if card.tma and which not in _forced else None
     if batch is not None:
@@ -207,8 +207,11 @@ def is_packed(which: str, g: Conv2dGeometry) -> bool:
     return min(g.c_group, g.k_group) >= PACKED_CHANNELS
 
 
-def _is_thin(which: str, g: Conv2dGeometry) -> bool:
-    """Whether the GEMM of a grouped convolution would have too few columns."""
+def is_direct(which: str, g: Conv2dGeometry) -> bool:
+    """Whether the GEMM of a grouped convolution would have too few columns. Asks nothing about batch or image sizes,
+    which may be symbols of a compiler here."""
+    if g.groups == 1:
+        return False
     columns = {"dgrad": g.c_group, "wgrad": min(g.k_group, g.c_group * g.r * g.s)}.get(which, g.k_group)
     return columns < DIRECT_CHANNELS
 
