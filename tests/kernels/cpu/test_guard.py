@@ -133,6 +133,23 @@ def test_eight_threads_at_once(tensors: tuple[Tensor, Tensor, Tensor]) -> None:
                 torch.testing.assert_close(got, reference, rtol=1e-4, atol=1e-4)
 
 
+def test_the_number_of_threads_changes_no_bit(tensors: tuple[Tensor, Tensor, Tensor]) -> None:
+    """Work is divided by planes and images, and no sum crosses the division."""
+    x, w, b = torch.randn(16, 3, 64, 64), tensors[1].requires_grad_(), tensors[2]
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3, 4):
+            torch.set_num_threads(threads)
+            y = cpu.max_pool2d(cpu.conv2d_relu_pool2d(x, w, b, padding=1), 3, 2, 1)
+            assert isinstance(y, Tensor)
+            found.append(y)
+            assert cpu.describe("max_pool2d", x, 2).threads == threads
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+    torch.testing.assert_close(found[0], F.max_pool2d(aten.conv2d_relu_pool2d(x, w, b, padding=1), 3, 2, 1))
+
+
 FORK = """
 import os, torch, kernels.cpu as cpu
 torch.set_num_threads(2)
