@@ -1,0 +1,55 @@
+"""Compiles the LeNet kernels for a card that need not be there: python compiled.py TARGET ARITHMETIC:IMAGES ...
+
+IMAGES names a plan by its images at a time. Prints a row of JSON for each kernel. Needs a process without
+TRITON_INTERPRET.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import torch
+
+import kernels
+from bench.machine_code.compile import CARDS, compile_launch
+from bench.machine_code.read import read
+from cnn.models import LeNet
+from kernels.common.launch import Launch, record
+from kernels.lenet import lenet
+from kernels.lenet.plan import force_images
+
+BATCH = 4096
+REGISTERS = 65_536
+
+
+def launches(arithmetic: str, images: int) -> list[Launch]:
+    """Those of inference, then those of a training step that are not among them."""
+    parameters, x = list(LeNet().parameters()), torch.zeros(BATCH, 1, 28, 28)
+    chosen = None if arithmetic == "flags" else arithmetic
+    with force_images(images), kernels.backend("triton"), record() as found:
+        with torch.no_grad():
+            lenet(x, parameters, arithmetic=chosen)
+        y = lenet(x, parameters, arithmetic=chosen)
+        torch.autograd.grad(y, parameters, torch.zeros_like(y))
+    unique = {(launch.kernel.__name__, launch.arguments.get("KEEP")): launch for launch in found}
+    return list(unique.values())
+
+
+def row(launch: Launch, target: str) -> dict[str, Any]:
+    """What a program of the launch costs."""
+    report = read(compile_launch(launch, target))
+    by_registers = REGISTERS // (32 * report.num_warps * report.registers)
+    # A multiprocessor has as much shared memory as a program may have, and a kilobyte more a program.
+    resident = min(by_registers, CARDS[target].shared // (report.shared + 1024))
+    name = launch.kernel.__name__ + ("_keep" if launch.arguments.get("KEEP") else "")
+    return {"kernel": name, "resident": resident, **report.as_dict()}
+
+
+if __name__ == "__main__":
+    for choice in sys.argv[2:]:
+        arithmetic, images = choice.split(":")
+        for launch in launches(arithmetic, int(images)):
+            about = {"target": sys.argv[1], "arithmetic": arithmetic, "images": int(images)}
+            print(json.dumps({**about, **row(launch, sys.argv[1])}), flush=True)

@@ -1,0 +1,37 @@
+"""The LeNet kernels compiled for three generations of cards: no spill, two programs a multiprocessor, tensor cores."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+PRODUCTS = {"forward_kernel", "forward_kernel_keep", "backward_kernel", "wgrad_kernel"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "target, choices",
+    [("sm_80", ["float32:16"]), ("sm_90", ["flags:16", "float16:1"]), ("sm_100", ["flags:16"])],
+)
+def test_the_kernels_on(target: str, choices: list[str]) -> None:
+    """flags: torch's default for float32, convolutions in TF32 and linear layers with float32's accuracy."""
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(Path(__file__).with_name("compiled.py")), target, *choices]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {row["kernel"] for row in rows} == PRODUCTS | {"pack_kernel", "reduce_kernel"}
+    for row in rows:
+        about = f"{row['kernel']} {row['arithmetic']} {row['images']}"
+        assert row["stack"] == 0, f"{about} spills {row['stack']} bytes"
+        assert "atomic" not in row["total"], f"{about}: sums in no fixed order"
+        if row["images"] == 16:
+            assert row["resident"] >= 2, f"{about}: {row['registers']} registers, {row['shared']} bytes shared"
+        if row["kernel"] in PRODUCTS:
+            assert sum(row["total"].get(kind, 0) for kind in ("mma", "wgmma", "tcgen05")) > 0, about
