@@ -7,14 +7,17 @@ import os
 import platform
 import sys
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 CNN = ["scikit-learn>=1.3", "matplotlib>=3.7", "pillow>=10.1", "scipy>=1.10", "tqdm>=4.60"]
 BENCH = ["pytest>=8", "pytest-benchmark>=4", "matplotlib>=3.7"]
 # The Chromium that it drives is the system's (apt-get install chromium); no browser is downloaded.
 BROWSER = ["playwright>=1.44"]
-TEST = [*CNN, *BENCH, *BROWSER, "pytest-xdist>=3.5", "hypothesis>=6.90", "expecttest>=0.2", "mypy>=1.8", "ruff>=0.4"]
+# build and setuptools make the wheel that the tests install.
+MAKE = ["build>=1.2", "setuptools>=77"]
+CHECK = ["pytest-xdist>=3.5", "hypothesis>=6.90", "expecttest>=0.2", "mypy>=1.8", "ruff>=0.4"]
+TEST = [*CNN, *BENCH, *BROWSER, *MAKE, *CHECK]
 
 CSRC = "kernels/cpu/csrc"
 COMPILE = ["-std=c++17", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fvisibility=hidden", "-g0", "-w"]
@@ -61,27 +64,8 @@ setup(
         )
     ],
     cmdclass={"build_ext": BuildKernels},
-    packages=[
-        "kernels",
-        "kernels.common",
-        "kernels.conv2d",
-        "kernels.cpu",
-        "kernels.lenet",
-        "kernels.pool2d",
-        "kernels.tuned",
-        "cnn",
-        "cnn.commands",
-        "cnn.data",
-        "cnn.pictures",
-        "cnn.report",
-        "bench",
-        "bench.cases",
-        "bench.commands",
-        "bench.gpu",
-        "bench.providers",
-        "bench.report",
-        "bench.suites",
-    ],
+    packages=find_packages(include=[name + end for name in ("kernels", "cnn", "bench") for end in ("", ".*")]),
+    include_package_data=False,  # the wheel holds no C++ sources; the source distribution does, by MANIFEST.in
     package_data={
         "kernels": ["py.typed"],
         "kernels.tuned": ["*.json"],
