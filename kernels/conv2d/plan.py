@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 
 from kernels.common.device import H100, Card
@@ -141,19 +142,23 @@ def force_tile(which: str, tile: Tile) -> Iterator[None]:
 
 def plan(which: str, g: Conv2dGeometry, itemsize: int, card: Card = H100) -> Plan:
     """The plan of one pass of one problem with elements of `itemsize` bytes on `card`."""
-    if which in _forced_plans:
-        return _forced_plans[which]
+    if _forced or _forced_plans:
+        return _forced_plans.get(which) or _plan(which, g, itemsize, card, _forced.get(which))
+    return _plan(which, g, itemsize, card, None)
+
+
+@lru_cache(maxsize=4096)
+def _plan(which: str, g: Conv2dGeometry, itemsize: int, card: Card, forced: Tile | None) -> Plan:
     taps = g.r * g.s
     pixels = g.n * g.p * g.q
     if is_direct(which, g):
         return Plan("direct", None, splits=_splits(g.k * g.c_group * taps // 32 + 1, pixels, 512))
-    batch = batch_tile(which, g, itemsize) if card.tma and which not in _forced else None
+    batch = batch_tile(which, g, itemsize) if card.tma and forced is None else None
     if batch is not None:
         blocks = -(-g.k // batch.block_m) * -(-g.c // batch.block_n) * taps
         return Plan("batch", batch, True, splits=min(g.p, -(-PROGRAMS // blocks)) if which == "wgrad" else 1)
     packed = is_packed(which, g)
     allowed = tiles(which, itemsize, card, packed)
-    forced = _forced.get(which)
     if which == "fprop" or which == "fprop_pool":
         rows = g.n * (g.p // 2) * (g.q // 2) if which == "fprop_pool" else pixels
         tile = forced or _choose_tile(which, rows, g.k_group, g.c_group if packed else 32, g.groups, allowed)

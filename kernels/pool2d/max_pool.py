@@ -149,6 +149,6 @@ def max_pool_backward_kernel(
             o_code = (zero + o_p) * stride_code_p + (zero + o_q) * stride_code_q
             o_dy = (zero + o_p) * stride_dy_p + (zero + o_q) * stride_dy_q
             b_code = tl.load(p_code + o_code, mask=m_dy, other=0).to(tl.int32)
-            m_hit = m_dy & (b_code == o_tap_i * KW + o_tap_j)
-            b_dx += tl.load(p_dy + o_dy, mask=m_hit, other=0.0).to(ACC)
+            b_dy = tl.load(p_dy + o_dy, mask=m_dy, other=0.0).to(ACC)
+            b_dx += tl.where(m_dy & (b_code == o_tap_i * KW + o_tap_j), b_dy, 0.0)
     tl.store(dx_ptr + o, b_dx.to(dx_ptr.dtype.element_ty), mask=m)

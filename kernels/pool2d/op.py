@@ -64,7 +64,9 @@ def avg_pool2d(
         if _runs("avg_pool2d", input, geometry):
             return _like(input, triton_avg(_batched(input), geometry, bool(count_include_pad), divisor))
     where = aten if way in (ATEN, TRITON) else cpu
-    result: Tensor = where.avg_pool2d(input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    result: Tensor = where.avg_pool2d(
+        input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    )
     return result
 
 

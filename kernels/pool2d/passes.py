@@ -14,8 +14,9 @@ from kernels.common.layout import empty, is_channels_last, span
 from kernels.pool2d.avg_pool import avg_pool_backward_kernel, avg_pool_kernel
 from kernels.pool2d.geometry import Pool2dGeometry
 from kernels.pool2d.max_pool import max_pool_backward_kernel, max_pool_kernel
+from kernels.pool2d.max_pool_2x2 import max_pool_2x2_backward_kernel, max_pool_2x2_kernel
 
-BLOCK = 256
+THREADS = 128
 UNROLLED_TAPS = 49
 """Larger windows run as loops: unrolled they would take minutes to compile."""
 
@@ -33,9 +34,24 @@ def max_pool(x: Tensor, g: Pool2dGeometry, want_code: bool, want_indices: bool) 
     y = empty(x, shape, channels_last)
     code = empty(x, shape if want_code else nothing, channels_last, code_dtype(g))
     indices = empty(x, shape if want_indices else nothing, channels_last, torch.int64)
+    if not want_indices and _is_vectorised(g, x):
+        block = _vector_block(x)
+        launch(
+            max_pool_2x2_kernel,
+            math.ceil(y.numel() / block),
+            x_ptr=x,
+            y_ptr=y,
+            code_ptr=code,
+            numel=y.numel(),
+            W=x.shape[3],
+            WANT_CODE=want_code,
+            INDEX=_index(x),
+            BLOCK=block,
+        )
+        return y, code, indices
     launch(
         max_pool_kernel,
-        math.ceil(y.numel() / BLOCK),
+        math.ceil(y.numel() / _block(channels_last, y)),
         x_ptr=x,
         y_ptr=y,
         code_ptr=code,
@@ -56,9 +72,23 @@ def max_pool(x: Tensor, g: Pool2dGeometry, want_code: bool, want_indices: bool) 
 def max_pool_backward(dy: Tensor, code: Tensor, h: int, w: int, g: Pool2dGeometry, channels_last: bool) -> Tensor:
     """dx [n, c, h, w] from dy and the code, both [n, c, p, q]."""
     dx = empty(dy, (*dy.shape[:2], h, w), channels_last)
+    if not channels_last and dy.is_contiguous() and code.is_contiguous() and _is_vectorised(g, dx):
+        block = _vector_block(dx)
+        launch(
+            max_pool_2x2_backward_kernel,
+            math.ceil(dy.numel() / block),
+            dy_ptr=dy,
+            code_ptr=code,
+            dx_ptr=dx,
+            numel=dy.numel(),
+            W=w,
+            INDEX=_index(dx),
+            BLOCK=block,
+        )
+        return dx
     launch(
         max_pool_backward_kernel,
-        math.ceil(dx.numel() / BLOCK),
+        math.ceil(dx.numel() / _block(channels_last, dx)),
         dy_ptr=dy,
         code_ptr=code,
         dx_ptr=dx,
@@ -81,7 +111,7 @@ def avg_pool(x: Tensor, g: Pool2dGeometry, count_include_pad: bool, divisor: int
     y = empty(x, (*x.shape[:2], *g.output(*x.shape[2:])), channels_last)
     launch(
         avg_pool_kernel,
-        math.ceil(y.numel() / BLOCK),
+        math.ceil(y.numel() / _block(channels_last, y)),
         x_ptr=x,
         y_ptr=y,
         **_sizes(y, x),
@@ -101,7 +131,7 @@ def avg_pool_backward(
     dx = empty(dy, (*dy.shape[:2], h, w), channels_last)
     launch(
         avg_pool_backward_kernel,
-        math.ceil(dx.numel() / BLOCK),
+        math.ceil(dx.numel() / _block(channels_last, dx)),
         dy_ptr=dy,
         dx_ptr=dx,
         **_sizes(dx, dx, dy),
@@ -112,6 +142,27 @@ def avg_pool_backward(
         **_numerics(channels_last, dy, dx),
     )
     return dx
+
+
+def _is_vectorised(g: Pool2dGeometry, plane: Tensor) -> bool:
+    """Whether the 2x2 kernels fit: windows that tile dense NCHW planes of even size exactly."""
+    tiles = g.kernel == (2, 2) and g.stride == (2, 2) and g.padding == (0, 0) and g.dilation == (1, 1)
+    return tiles and plane.is_contiguous() and plane.shape[2] % 2 == 0 and plane.shape[3] % 2 == 0
+
+
+def _vector_block(t: Tensor) -> int:
+    """Outputs of one program of the 2x2 kernels: 32 bytes of input a row and thread."""
+    return THREADS * 16 // t.element_size()
+
+
+def _index(*tensors: Tensor) -> Any:
+    """int32 for offsets, or int64 where a tensor does not fit in 31 bits."""
+    return tl.int64 if max(max(span(t), t.numel()) for t in tensors) > 2**31 - 2**20 else tl.int32
+
+
+def _block(channels_last: bool, out: Tensor) -> int:
+    """Elements of one program: in channels_last 16 bytes a thread, so that neighbours are one load; else two."""
+    return THREADS * (max(16 // out.element_size(), 2) if channels_last else 2)
 
 
 def _sizes(out: Tensor, plane: Tensor, pooled: Tensor | None = None) -> dict[str, int]:
@@ -131,6 +182,6 @@ def _window(g: Pool2dGeometry) -> dict[str, int]:
 
 
 def _numerics(channels_last: bool, *tensors: Tensor) -> dict[str, Any]:
-    wide = max(max(span(t), t.numel()) for t in tensors) > 2**31 - 2**20
+    block = _block(channels_last, tensors[0])
     acc = tl.float64 if tensors[0].dtype == torch.float64 else tl.float32
-    return {"CHANNELS_LAST": channels_last, "INDEX": tl.int64 if wide else tl.int32, "ACC": acc, "BLOCK": BLOCK}
+    return {"CHANNELS_LAST": channels_last, "INDEX": _index(*tensors), "ACC": acc, "BLOCK": block}

@@ -27,6 +27,8 @@ KERNELS = {
     "reduce_splits_kernel",
     "max_pool_kernel",
     "max_pool_backward_kernel",
+    "max_pool_2x2_kernel",
+    "max_pool_2x2_backward_kernel",
     "avg_pool_kernel",
     "avg_pool_backward_kernel",
 }
