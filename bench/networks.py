@@ -28,6 +28,11 @@ def lenet() -> nn.Sequential:
     )
 
 
+def lenet_kernelbench() -> nn.Sequential:
+    """KernelBench's LeNet-5 (level 3, problem 4): (N, 1, 32, 32), no padding, 20 classes; published at batch 4096."""
+    return nn.Sequential(nn.Conv2d(1, 6, 5), *list(lenet())[1:-1], nn.Linear(84, 20))
+
+
 def vgg_like() -> nn.Sequential:
     """Five 3x3 convolutions with ReLU and three max pools on (N, 3, 64, 64)."""
     layers: list[nn.Module] = []
@@ -63,10 +68,13 @@ def resnet_like() -> nn.Sequential:
 
 BUILDERS: dict[str, Callable[[], nn.Sequential]] = {
     "lenet": lenet,
+    "lenet_kernelbench": lenet_kernelbench,
     "vgg_like": vgg_like,
     "resnet_like": resnet_like,
 }
-IMAGES = {"lenet": (1, 28, 28), "vgg_like": (3, 64, 64), "resnet_like": (3, 64, 64)}
+LENETS = {"lenet": 2, "lenet_kernelbench": 0}
+"""The padding of the first convolution."""
+IMAGES = {"lenet": (1, 28, 28), "lenet_kernelbench": (1, 32, 32), "vgg_like": (3, 64, 64), "resnet_like": (3, 64, 64)}
 
 
 def build(name: str, seed: int = 0) -> nn.Sequential:

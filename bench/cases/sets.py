@@ -80,6 +80,8 @@ def headline() -> list[Case]:
     """What a card is asked first: the claims of the README, in the precision that people use there."""
     return [
         *_net("lenet", "inference training", [1, 64, 1024, 65536]),
+        *_net("lenet_kernelbench", "inference", [4096]),
+        *_net("lenet", "inference training", [16, 256, 4096]),
         *_net("lenet", "inference training", [1024, 65536], "tf32"),
         *_at("lenet", "conv1", "conv2d_relu_pool2d", "inference training", [4096]),
         *_at("resnet50", "layer1.0.conv2", "conv2d_relu", "inference training", [256], "fp16"),

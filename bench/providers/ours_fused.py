@@ -1,32 +1,41 @@
-"""This package's LeNet with fused=True: the whole network in one kernel, all gradients in a few more."""
+"""LeNet whole: one kernel forward and three for all gradients, instead of the layers of the provider `ours`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
+from bench import networks
 from bench.cases import Case
 from bench.problem import Problem, placed, step
 from bench.providers import Contender, ours
+from kernels.lenet import lenet
 
 NAME = "ours_fused"
-HELP = "this package's LeNet in one kernel"
+HELP = "this package, LeNet as one kernel"
 
 
 def layouts(case: Case, device: torch.device) -> Sequence[str]:
-    """Images with one channel are the same memory in both formats."""
+    """With one channel both memory formats are the same memory."""
     return ("nchw",)
 
 
 def reason(case: Case, device: torch.device) -> str | None:
-    """One network is written as one kernel."""
-    return None if (case.network, case.op) == ("lenet", "network") else "the whole network in one kernel is LeNet"
+    """LeNets only."""
+    return None if case.network in networks.LENETS and case.layer is None else "only LeNet is one kernel"
 
 
 def prepare(problem: Problem, layout: str) -> Contender:
-    """The model on the case's images, with the weights of torch's."""
+    """The network with the weights of torch's."""
+    assert problem.model is not None
+    parameters = list(placed(problem.model, problem, layout).parameters())
+    padding = networks.LENETS[problem.case.network]
+
+    def forward(x: Tensor) -> Tensor:
+        return lenet(x, parameters, padding=padding)
+
     with ours.scope(problem.device):
-        made = placed(ours.lenet(problem, fused=True), problem, layout)
-        timed = step(problem, made, list(made.parameters()), layout)
+        timed = step(problem, forward, parameters, layout)
     return Contender(NAME, layout, ours.path(problem.device), timed, lambda: ours.scope(problem.device))
