@@ -41,6 +41,11 @@ def empty(like: Tensor, shape: Sequence[int], channels_last: bool, dtype: torch.
     return torch.empty(tuple(shape), dtype=dtype or like.dtype, device=like.device, memory_format=form)
 
 
+def compact(t: Tensor) -> Tensor:
+    """`t`, or a dense copy where the elements of one image or filter lie beyond 31 bits from one another."""
+    return t if span(t) < 2**31 - 2**20 else t.contiguous()
+
+
 def span(t: Tensor) -> int:
     """The number of elements between the first and the last of a tensor, both counted, whatever its strides."""
     return 1 + sum((size - 1) * stride for size, stride in zip(t.shape, t.stride(), strict=True)) if t.numel() else 0

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.common.layout import empty, is_channels_last
+from kernels.common.layout import compact, empty, is_channels_last
 from kernels.common.registration import OpSpec, register
 from kernels.common.vmap import front, into_channels
 from kernels.conv2d.autograd_dz import bias_grad, relu_dz
@@ -50,7 +50,7 @@ def _conv_run(
 ) -> Tensor:
     check_dtypes("conv2d", x, w, b)
     g = Conv2dGeometry.of(x.shape, w.shape, stride, padding, dilation, groups)
-    result: Tensor = _launchers()[0].fprop(x, w, None if b is None else b.contiguous(), g, relu)
+    result: Tensor = _launchers()[0].fprop(x, compact(w), None if b is None else b.contiguous(), g, relu)
     return result
 
 
@@ -114,7 +114,7 @@ def _dgrad_run(
     dy: Tensor, w: Tensor, size: Any, stride: Any, padding: Any, dilation: Any, groups: int, channels_last: bool
 ) -> Tensor:
     g = Conv2dGeometry.of(size, w.shape, stride, padding, dilation, groups)
-    result: Tensor = _launchers()[1].dgrad(dy, w, g, channels_last)
+    result: Tensor = _launchers()[1].dgrad(dy, compact(w), g, channels_last)
     return result
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.common.layout import empty, is_channels_last
+from kernels.common.layout import compact, empty, is_channels_last
 from kernels.common.registration import OpSpec, register
 from kernels.common.vmap import front, into_batch, into_channels
 from kernels.conv2d.autograd import NUMBERS, conv, conv_tangent, dgrad, output_shape, wgrad
@@ -29,7 +29,8 @@ def _run(x: Tensor, w: Tensor, b: Tensor | None, *rest: Any) -> tuple[Tensor, Te
     *numbers, average, want_code = rest
     check_dtypes("conv2d_relu_pool2d", x, w, b)
     g = Conv2dGeometry.of(x.shape, w.shape, *numbers)
-    result: tuple[Tensor, Tensor] = _launcher()(x, w, None if b is None else b.contiguous(), g, average, want_code)
+    b = None if b is None else b.contiguous()
+    result: tuple[Tensor, Tensor] = _launcher()(x, compact(w), b, g, average, want_code)
     return result
 
 

@@ -60,7 +60,7 @@ def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bo
             **window(g),
             **flags,
             CHANNELS_LAST=channels_last,
-            INDEX=index(x, y),
+            INDEX=index(x, w, y),
             ACC=accumulator(x),
             BLOCK=DIRECT_BLOCK,
         )
@@ -91,7 +91,7 @@ def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bo
         **window(g),
         **flags,
         FLAT=not chosen.packed,
-        **numerics(x, y),
+        **numerics(x, w, y),
     )
     return y if channels_last or not chosen.packed else channels_outermost(y)
 
@@ -140,7 +140,7 @@ def fprop_pool(
         AVERAGE=average,
         HAS_CODE=want_code,
         FLAT=not chosen.packed,
-        **numerics(x, y),
+        **numerics(x, w, y),
     )
     if chosen.packed and not channels_last:
         y, code = channels_outermost(y), channels_outermost(code) if want_code else code

@@ -58,7 +58,7 @@ def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
             K=g.k_group,
             **window(g),
             CHANNELS_LAST=channels_last,
-            INDEX=index(dy, dx),
+            INDEX=index(dy, w, dx),
             ACC=accumulator(dy),
             BLOCK=DIRECT_BLOCK,
         )
@@ -90,7 +90,7 @@ def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
         **window(g),
         STEP_H=g.stride[0] // math.gcd(g.stride[0], g.dilation[0]),
         STEP_W=g.stride[1] // math.gcd(g.stride[1], g.dilation[1]),
-        **numerics(dy, dx),
+        **numerics(dy, w, dx),
     )
     return dx if channels_last or not chosen.packed else channels_outermost(dx)
 
@@ -135,7 +135,7 @@ def wgrad(dy: Tensor, x: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
             **all_strides,
             C=g.c_group,
             **window(g),
-            INDEX=index(dy, x),
+            INDEX=index(dy, x, dw),
             ACC=accumulator(dy),
             BLOCK_M=block_m,
             BLOCK_N=block_n,
@@ -158,7 +158,7 @@ def wgrad(dy: Tensor, x: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
             Q=g.q,
             C=g.c_group,
             **window(g),
-            **numerics(dy, x),
+            **numerics(dy, x, dw),
         )
     _reduce(partial, dw)
     return dw
