@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Tests use few threads a process: many threads on a busy machine make tiny models ten times slower.
 JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && n=4; echo $$n)
 
-.PHONY: help setup demo test test-browser lint sanitize gpu bench clean
+.PHONY: help setup demo test test-browser lint sanitize docs hub gpu bench clean
 
 help:
 	@echo "make demo   train LeNet on real handwritten digits (pictures in runs/demo)"
@@ -15,6 +15,8 @@ help:
 	@echo "make test-browser   install Chromium (Debian) and test the report in it"
 	@echo "make sanitize  the CPU kernels' tests under the address and undefined-behaviour sanitizers"
 	@echo "make bench  this machine's benchmark rows"
+	@echo "make docs   the API pages and the page of measured speed"
+	@echo "make hub    the kernels as a folder for the Hugging Face Hub, in build/hub"
 	@echo "make gpu    on a CUDA machine: correctness, benchmarks, tuning, each time-bounded"
 
 setup: $(STAMP)
@@ -54,6 +56,12 @@ bench: $(STAMP)
 	cd $(ROOT) && $(PY) -m bench run --device cpu --set cpu --fresh
 	cd $(ROOT) && $(PY) -m bench cold --device cpu
 	cd $(ROOT) && $(PY) -m bench report
+
+docs: $(STAMP)
+	cd $(ROOT) && $(PY) tools/make_docs.py
+
+hub:
+	cd $(ROOT) && $(PYTHON) tools/make_hub.py
 
 gpu:
 	cd $(ROOT) && PYTHONPATH=. $$([ -x $(PY) ] && echo $(PY) || echo $(PYTHON)) -m bench gpu
