@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from kernels.common.launch import launch
 from kernels.common.layout import empty, is_channels_last
-from kernels.conv2d import batch
+from kernels.conv2d import batch, thin
 from kernels.conv2d.arguments import (
-    DIRECT_BLOCK,
-    accumulator,
-    index,
     launch_gemm,
     numerics,
     planning_card,
@@ -22,7 +17,6 @@ from kernels.conv2d.arguments import (
     tiles,
     window,
 )
-from kernels.conv2d.direct import direct_fprop_kernel
 from kernels.conv2d.fprop import fprop_kernel
 from kernels.conv2d.fprop_pool import fprop_pool_kernel
 from kernels.conv2d.geometry import Conv2dGeometry
@@ -43,27 +37,7 @@ def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bo
     head: dict[str, Any] = {"x_ptr": x, "w_ptr": w, "bias_ptr": x if bias is None else bias, "y_ptr": y}
     flags = {"HAS_BIAS": bias is not None, "RELU": relu}
     if chosen.tile is None:
-        launch(
-            direct_fprop_kernel,
-            math.ceil(y.numel() / DIRECT_BLOCK),
-            **head,
-            numel=y.numel(),
-            h=g.h,
-            w=g.w,
-            k=g.k,
-            p=g.p,
-            q=g.q,
-            k_group=g.k_group,
-            **strides("x", x, "nchw"),
-            **strides("w", w, "kcrs"),
-            C=g.c_group,
-            **window(g),
-            **flags,
-            CHANNELS_LAST=channels_last,
-            INDEX=index(x, w, y),
-            ACC=accumulator(x),
-            BLOCK=DIRECT_BLOCK,
-        )
+        thin.fprop(x, w, bias, y, g, relu)
         return y
     if chosen.algorithm == "batch":
         y = batch.fprop(x, w, bias, g, relu, chosen.tile)

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from kernels.common.jit import reduce_splits_kernel
 from kernels.common.launch import launch
-from kernels.common.layout import empty, is_channels_last
-from kernels.conv2d import batch
+from kernels.common.layout import empty
+from kernels.conv2d import batch, thin
 from kernels.conv2d.arguments import (
-    DIRECT_BLOCK,
     LIMIT,
     accumulator,
     index,
@@ -26,11 +25,11 @@ from kernels.conv2d.arguments import (
     window,
 )
 from kernels.conv2d.dgrad import dgrad_kernel
-from kernels.conv2d.direct import direct_dgrad_kernel, direct_wgrad_kernel
 from kernels.conv2d.dz import dz_kernel
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.pack import channels_innermost, channels_outermost
 from kernels.conv2d.plan import PROGRAMS, plan
+from kernels.conv2d.thin import per_split, sum_block
 from kernels.conv2d.wgrad import wgrad_kernel
 
 
@@ -42,26 +41,7 @@ def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
     chosen = plan("dgrad", g, dy.element_size(), planning_card(dy))
     head: dict[str, Any] = {"dy_ptr": dy, "w_ptr": w, "dx_ptr": dx}
     if chosen.tile is None:
-        launch(
-            direct_dgrad_kernel,
-            math.ceil(dx.numel() / DIRECT_BLOCK),
-            **head,
-            numel=dx.numel(),
-            c=g.c,
-            h=g.h,
-            w=g.w,
-            p=g.p,
-            q=g.q,
-            c_group=g.c_group,
-            **strides("dy", dy, "nkpq"),
-            **strides("w", w, "kcrs"),
-            K=g.k_group,
-            **window(g),
-            CHANNELS_LAST=channels_last,
-            INDEX=index(dy, w, dx),
-            ACC=accumulator(dy),
-            BLOCK=DIRECT_BLOCK,
-        )
+        thin.dgrad(dy, w, dx, g)
         return dx
     if chosen.algorithm == "batch":
         dx = batch.dgrad(dy, w, g, chosen.tile)
@@ -112,34 +92,8 @@ def wgrad(dy: Tensor, x: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
     if chosen.packed and chosen.algorithm != "batch":
         dy, x = channels_innermost(dy), channels_innermost(x)
     partial = _partial(dw, chosen.splits)
-    common: dict[str, Any] = {"dy_ptr": dy, "x_ptr": x, "dw_ptr": partial, "pixels": pixels}
-    all_strides = {
-        **strides("dy", dy, "nkpq"),
-        **strides("x", x, "nchw"),
-        "stride_dw_split": dw.numel(),
-        **strides("dw", dw, "kcrs"),
-    }
     if chosen.tile is None:
-        block_m, block_n = _sum_block(is_channels_last(dy))
-        launch(
-            direct_wgrad_kernel,
-            chosen.splits * g.c_group * g.r * g.s * math.ceil(g.k / block_n),
-            **common,
-            pixels_per_split=_per_split(pixels, chosen.splits, block_m),
-            h=g.h,
-            w=g.w,
-            k=g.k,
-            p=g.p,
-            q=g.q,
-            k_group=g.k_group,
-            **all_strides,
-            C=g.c_group,
-            **window(g),
-            INDEX=index(dy, x, dw),
-            ACC=accumulator(dy),
-            BLOCK_M=block_m,
-            BLOCK_N=block_n,
-        )
+        thin.wgrad(dy, x, dw, partial, g, chosen.splits)
     elif chosen.algorithm == "batch":
         batch.wgrad(dy, x, dw, partial, g, chosen)
     else:
@@ -147,13 +101,19 @@ def wgrad(dy: Tensor, x: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
             wgrad_kernel,
             chosen.splits * g.groups * tiles(g.k_group, g.c_group * g.r * g.s, chosen.tile),
             chosen.tile,
-            **common,
-            pixels_per_split=_per_split(pixels, chosen.splits, chosen.tile.block_k),
+            dy_ptr=dy,
+            x_ptr=x,
+            dw_ptr=partial,
+            pixels=pixels,
+            pixels_per_split=per_split(pixels, chosen.splits, chosen.tile.block_k),
             h=g.h,
             w=g.w,
             k=g.k_group,
             groups=g.groups,
-            **all_strides,
+            **strides("dy", dy, "nkpq"),
+            **strides("x", x, "nchw"),
+            stride_dw_split=dw.numel(),
+            **strides("dw", dw, "kcrs"),
             P=g.p,
             Q=g.q,
             C=g.c_group,
@@ -177,7 +137,7 @@ def dz_bias(
     pixels = n * p * q
     if pixels == 0 or k == 0:
         return dz, db.zero_()
-    block_m, block_n = _sum_block(channels_last)
+    block_m, block_n = sum_block(channels_last)
     blocks = math.ceil(k / block_n)
     splits = max(1, min(math.ceil(PROGRAMS / blocks), math.ceil(pixels / block_m)))
     partial = _partial(db, splits)
@@ -189,7 +149,7 @@ def dz_bias(
         dz_ptr=dz,
         db_ptr=partial,
         pixels=pixels,
-        pixels_per_split=_per_split(pixels, splits, block_m),
+        pixels_per_split=per_split(pixels, splits, block_m),
         k=k,
         p=p,
         q=q,
@@ -207,16 +167,6 @@ def dz_bias(
     )
     _reduce(partial, db)
     return dz, db
-
-
-def _sum_block(channels_last: bool) -> tuple[int, int]:
-    """Pixels x channels of a program that sums over pixels: the long side lies along memory."""
-    return (32, 64) if channels_last else (256, 4)
-
-
-def _per_split(pixels: int, splits: int, block: int) -> int:
-    """Pixels of one split, a multiple of the block."""
-    return math.ceil(pixels / splits / block) * block
 
 
 def _partial(out: Tensor, splits: int) -> Tensor:

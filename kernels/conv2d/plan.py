@@ -152,7 +152,7 @@ def _plan(which: str, g: Conv2dGeometry, itemsize: int, card: Card, forced: Tile
     taps = g.r * g.s
     pixels = g.n * g.p * g.q
     if is_direct(which, g):
-        return Plan("direct", None, splits=_splits(g.k * g.c_group * taps // 32 + 1, pixels, 512))
+        return Plan("direct", None, splits=_splits(-(-g.k // 64), pixels, 512))
     batch = batch_tile(which, g, itemsize) if card.tma and forced is None else None
     if batch is not None:
         blocks = -(-g.k // batch.block_m) * -(-g.c // batch.block_n) * taps

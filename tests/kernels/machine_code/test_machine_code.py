@@ -20,6 +20,8 @@ KERNELS = {
     "dgrad_kernel",
     "wgrad_kernel",
     "dz_kernel",
+    "depthwise_kernel",
+    "depthwise_wgrad_kernel",
     "direct_fprop_kernel",
     "direct_dgrad_kernel",
     "direct_wgrad_kernel",

@@ -1,0 +1,203 @@
+"""Launching convolutions whose groups are too thin for a matrix product: depthwise by streaming, the rest directly."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from kernels.common.launch import launch
+from kernels.common.layout import is_channels_last
+from kernels.conv2d.arguments import DIRECT_BLOCK, accumulator, index, strides, window
+from kernels.conv2d.depthwise import depthwise_kernel, depthwise_wgrad_kernel
+from kernels.conv2d.direct import direct_dgrad_kernel, direct_fprop_kernel, direct_wgrad_kernel
+from kernels.conv2d.geometry import Conv2dGeometry
+
+STREAMED_TAPS = 49
+"""Windows up to 7x7 are unrolled in registers."""
+SUMMED_TAPS = 25
+"""Up to 5x5 a program of wgrad holds the sums of all taps."""
+
+
+def _streams(g: Conv2dGeometry, most: int) -> bool:
+    depthwise = g.c_group == 1 and g.k_group == 1 and g.dilation == (1, 1)
+    return depthwise and g.r * g.s <= most
+
+
+def fprop(x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, g: Conv2dGeometry, relu: bool) -> None:
+    """y, dense in either layout, of a convolution in thin groups."""
+    if _streams(g, STREAMED_TAPS):
+        _stream(x, w, bias, y, g, (g.padding[0], g.padding[2]), g.stride, relu=relu, flip=False)
+        return
+    launch(
+        direct_fprop_kernel,
+        math.ceil(y.numel() / DIRECT_BLOCK),
+        x_ptr=x,
+        w_ptr=w,
+        bias_ptr=x if bias is None else bias,
+        y_ptr=y,
+        numel=y.numel(),
+        h=g.h,
+        w=g.w,
+        k=g.k,
+        p=g.p,
+        q=g.q,
+        k_group=g.k_group,
+        **strides("x", x, "nchw"),
+        **strides("w", w, "kcrs"),
+        C=g.c_group,
+        **window(g),
+        HAS_BIAS=bias is not None,
+        RELU=relu,
+        CHANNELS_LAST=is_channels_last(y),
+        INDEX=index(x, w, y),
+        ACC=accumulator(x),
+        BLOCK=DIRECT_BLOCK,
+    )
+
+
+def dgrad(dy: Tensor, w: Tensor, dx: Tensor, g: Conv2dGeometry) -> None:
+    """dx, dense in either layout."""
+    if _streams(g, STREAMED_TAPS) and g.stride == (1, 1):
+        padding = (g.r - 1 - g.padding[0], g.s - 1 - g.padding[2])
+        _stream(dy, w, None, dx, g, padding, (1, 1), relu=False, flip=True)
+        return
+    launch(
+        direct_dgrad_kernel,
+        math.ceil(dx.numel() / DIRECT_BLOCK),
+        dy_ptr=dy,
+        w_ptr=w,
+        dx_ptr=dx,
+        numel=dx.numel(),
+        c=g.c,
+        h=g.h,
+        w=g.w,
+        p=g.p,
+        q=g.q,
+        c_group=g.c_group,
+        **strides("dy", dy, "nkpq"),
+        **strides("w", w, "kcrs"),
+        K=g.k_group,
+        **window(g),
+        CHANNELS_LAST=is_channels_last(dx),
+        INDEX=index(dy, w, dx),
+        ACC=accumulator(dy),
+        BLOCK=DIRECT_BLOCK,
+    )
+
+
+def wgrad(dy: Tensor, x: Tensor, dw: Tensor, partial: Tensor, g: Conv2dGeometry, splits: int) -> None:
+    """The partial sums of dw over `splits` parts of the pixels."""
+    pixels = g.n * g.p * g.q
+    channels_last = is_channels_last(dy)
+    arguments: dict[str, Any] = {"dy_ptr": dy, "x_ptr": x, "dw_ptr": partial, "pixels": pixels}
+    if _streams(g, SUMMED_TAPS):
+        block_p, block_c = (8, 64) if channels_last else (128, 4)
+        launch(
+            depthwise_wgrad_kernel,
+            splits * math.ceil(g.k / block_c),
+            **arguments,
+            pixels_per_split=per_split(pixels, splits, block_p),
+            c=g.c,
+            h=g.h,
+            w=g.w,
+            p=g.p,
+            q=g.q,
+            **strides("dy", dy, "ncpq"),
+            **strides("x", x, "nchw"),
+            stride_dw_split=dw.numel(),
+            **_tap_strides("dw", dw),
+            **_window(g, g.stride, (g.padding[0], g.padding[2])),
+            INDEX=index(dy, x, dw),
+            ACC=accumulator(dy),
+            BLOCK_P=block_p,
+            BLOCK_C=block_c,
+        )
+        return
+    block_m, block_n = sum_block(channels_last)
+    launch(
+        direct_wgrad_kernel,
+        splits * g.c_group * g.r * g.s * math.ceil(g.k / block_n),
+        **arguments,
+        pixels_per_split=per_split(pixels, splits, block_m),
+        h=g.h,
+        w=g.w,
+        k=g.k,
+        p=g.p,
+        q=g.q,
+        k_group=g.k_group,
+        **strides("dy", dy, "nkpq"),
+        **strides("x", x, "nchw"),
+        stride_dw_split=dw.numel(),
+        **strides("dw", dw, "kcrs"),
+        C=g.c_group,
+        **window(g),
+        INDEX=index(dy, x, dw),
+        ACC=accumulator(dy),
+        BLOCK_M=block_m,
+        BLOCK_N=block_n,
+    )
+
+
+def sum_block(channels_last: bool) -> tuple[int, int]:
+    """Pixels x channels of a program that sums over pixels: the long side lies along memory."""
+    return (32, 64) if channels_last else (256, 4)
+
+
+def per_split(pixels: int, splits: int, block: int) -> int:
+    """Pixels of one split, a multiple of the block."""
+    return math.ceil(pixels / splits / block) * block
+
+
+def _stream(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    y: Tensor,
+    g: Conv2dGeometry,
+    padding: tuple[int, int],
+    stride: tuple[int, int],
+    *,
+    relu: bool,
+    flip: bool,
+) -> None:
+    n, c, p, q = y.shape
+    channels_last = is_channels_last(y)
+    rows = 4 if g.r * g.s <= 9 else 2
+    block_q, block_c = (16, 64) if channels_last else (64, 4)
+    launch(
+        depthwise_kernel,
+        n * math.ceil(c / block_c) * math.ceil(q / block_q) * math.ceil(p / rows),
+        x_ptr=x,
+        w_ptr=w,
+        bias_ptr=x if bias is None else bias,
+        y_ptr=y,
+        c=c,
+        h=x.shape[2],
+        w=x.shape[3],
+        p=p,
+        q=q,
+        **strides("x", x, "nchw"),
+        **_tap_strides("w", w),
+        **strides("y", y, "ncpq"),
+        **_window(g, stride, padding),
+        FLIP=flip,
+        HAS_BIAS=bias is not None,
+        RELU=relu,
+        INDEX=index(x, w, y),
+        ACC=accumulator(x),
+        ROWS=rows,
+        BLOCK_Q=block_q,
+        BLOCK_C=block_c,
+    )
+
+
+def _tap_strides(name: str, w: Tensor) -> dict[str, int]:
+    """Strides of a depthwise weight [c, 1, r, s], whose second axis has one element."""
+    return {key: step for key, step in strides(name, w, "c-rs").items() if not key.endswith("-")}
+
+
+def _window(g: Conv2dGeometry, stride: tuple[int, int], padding: tuple[int, int]) -> dict[str, int]:
+    names = ("R", "S", "STRIDE_H", "STRIDE_W", "PAD_H", "PAD_W")
+    return dict(zip(names, (g.r, g.s, *stride, *padding), strict=True))
