@@ -66,4 +66,4 @@ def _rows(provider: str, device: str, answers: list[dict[str, float]], note: str
         values = {"value": round(middle, 3), "unit": unit, "low": round(found[0], 3), "high": round(found[-1], 3)}
         spread = round((found[-1] - found[0]) / 2 / middle, 4) if middle else 0.0
         metric = "memory" if unit == "MiB" else "cold"
-        yield {"case": f"lenet/{name}{note}", "metric": metric, **about, **values, "spread": spread, "runs": len(found)}
+        yield {"case": f"cold/{name}{note}", "metric": metric, **about, **values, "spread": spread, "runs": len(found)}

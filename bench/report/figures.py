@@ -87,11 +87,11 @@ def _ratio_axis(ax: Any, values: Sequence[float]) -> None:
     ax.axvline(1.0, color="black", linewidth=1.2, zorder=3)
 
 
-def _plain_ticks(axis: Any) -> None:
-    """1, 2, 5 of every power of ten on a logarithmic axis, as plain numbers."""
+def _plain_ticks(axis: Any, marks: Sequence[int] = (1, 2, 5)) -> None:
+    """These multiples of every power of ten on a logarithmic axis, as plain numbers."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_locator(LogLocator(subs=marks))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
 
@@ -159,7 +159,11 @@ def roofline(device: Device) -> Any:
         rate = limits[f"compute {precision}"] * 1e3
         ax.plot(xs, [min(rate, limits["copy"] * x) for x in xs], color="black", linewidth=1.2, zorder=2)
         ax.annotate(f"{precision} limit {rate:,.0f} GFLOP/s", (span[1], rate), ha="right", va="bottom", fontsize=8)
-    ax.annotate(f"copy {limits['copy']:,.0f} GB/s", (xs[2], limits["copy"] * xs[2]), fontsize=8, ha="left", va="bottom")
+    # Above the middle of the slope, where no point can be.
+    ridge = min(span[1], max(limits[f"compute {p}"] for p in precisions) * 1e3 / limits["copy"])
+    middle = (span[0] * ridge) ** 0.5
+    place = (middle / 1.1, limits["copy"] * middle * 1.15)
+    ax.annotate(f"copy {limits['copy']:,.0f} GB/s", place, fontsize=8, ha="right", va="bottom")
     ax.set(xscale="log", yscale="log", xlabel="FLOPs per byte that must be moved", ylabel="GFLOP/s reached")
     ax.set_title(f"Convolutions under the measured roofline\n{heading(device)}", fontsize=10)
     ax.legend(fontsize=8, loc="lower right")
@@ -222,6 +226,7 @@ def cost(device: Device) -> Any:
         ax.set(xscale="log", yscale="log", xlabel=label, ylabel="µs a call")
         ax.set_xticks(xs, [str(x) for x in xs])
         ax.minorticks_off()
+        _plain_ticks(ax.yaxis, (1,))
         ax.legend(fontsize=8)
     batch = found[0].row["batch"]
     figure.suptitle(f"3x3 convolution and ReLU, batch {batch}: cost against size\n{heading(device)}", fontsize=10)

@@ -139,11 +139,11 @@ def test_onnx_graphs_give_torch_s_results():
 def test_cold_rows_come_from_fresh_processes():
     found = list(cold_rows("cpu", 1, 1))
     assert {(row["case"], row["provider"]) for row in found} == {
-        (f"lenet/{name}", provider) for name in VALUES if name != "device memory" for provider in ("eager", "ours")
+        (f"cold/{name}", provider) for name in VALUES if name != "device memory" for provider in ("eager", "ours")
     }
     assert all(row["runs"] == 1 and row["low"] <= row["value"] <= row["high"] for row in found)
     by_name = {(row["case"], row["provider"]): row["value"] for row in found}
-    assert by_name["lenet/import", "ours"] > 50 and by_name["lenet/host memory", "ours"] > 100
+    assert by_name["cold/import", "ours"] > 50 and by_name["cold/host memory", "ours"] > 100
 
 
 @pytest.mark.slow
