@@ -31,6 +31,7 @@ DEPTHWISE: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = 
     "5x5": ((1, 9, 28, 28), (9, 1, 5, 5), {"padding": 2, "groups": 9}),
     "multiplier 2": ((2, 5, 17, 19), (10, 1, 3, 3), {"padding": 1, "groups": 5}),
     "dilated": ((1, 4, 33, 35), (4, 1, 3, 3), {"padding": 2, "dilation": 2, "groups": 4}),
+    "many bands": ((2, 3, 150, 140), (3, 1, 3, 3), {"padding": 1, "groups": 3}),
     "no padding": ((1, 6, 20, 90), (6, 1, 3, 5), {"groups": 6}),
 }
 ALL = {**{f"direct {k}": v for k, v in DIRECT.items()}, **{f"depthwise {k}": v for k, v in DEPTHWISE.items()}}

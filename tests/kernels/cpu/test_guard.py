@@ -116,6 +116,7 @@ def test_subclasses_negated_views_and_other_memory(tensors: tuple[Tensor, Tensor
 
     x, w, b = tensors
     assert isinstance(cpu.max_pool2d(x.as_subclass(Named), 2), Named)
+    assert isinstance(cpu.conv2d_relu_pool2d(x, w.as_subclass(Named), b), Named)
     views = (torch._neg_view(x), x.flip(3), x[:, :, ::2, ::2], x.permute(0, 1, 3, 2), x.to_sparse().to_dense())
     for view in views:
         torch.testing.assert_close(block(view, w, b), torchs(view, w, b), rtol=1e-4, atol=1e-4)
