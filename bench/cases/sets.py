@@ -79,7 +79,7 @@ def sweep(batch: int, precision: str = "fp32") -> list[Case]:
 def headline() -> list[Case]:
     """What a card is asked first: the claims of the README, in the precision that people use there."""
     return [
-        *_net("lenet", "inference training", [1, 64, 1024, 65536]),
+        *_net("lenet", "inference training", [1, 16, 64, 256, 1024, 4096, 65536]),
         *_net("lenet_kernelbench", "inference", [4096]),
         *_net("lenet", "inference training", [16, 256, 4096]),
         *_net("lenet", "inference training", [1024, 65536], "tf32"),
