@@ -127,10 +127,13 @@ def drive(steps: Sequence[Step], visit: Visit) -> int:
         if known["status"] == "finished":
             print(f"{step.name}: finished before: {known['said']}")
             continue
-        reason = "no CUDA" if not visit.cuda else step.absent()
-        if reason is not None:
-            skipped += not visit.cuda
-            known.update(status="skipped", said=f"{reason}{rehearse(step, visit)}")
+        absent = step.absent()
+        if not visit.cuda:
+            skipped += 1
+            ready, said = rehearse(step, visit) if absent is None else (True, f"; {absent}")
+            known.update(status="skipped", said=f"no CUDA{said}", right=ready)
+        elif absent is not None:
+            known.update(status="skipped", said=absent)
         elif visit.left < LEAST_SECONDS:
             known.update(said="no time left; the next call goes on here")
         else:
@@ -145,11 +148,11 @@ def drive(steps: Sequence[Step], visit: Visit) -> int:
     return 0 if all(known.get("right", True) for known in visit.state["steps"].values()) else 1
 
 
-def rehearse(step: Step, visit: Visit) -> str:
-    """Without CUDA: runs the step's dry command, and says how it went."""
-    if visit.cuda or not step.dry:
-        return ""
+def rehearse(step: Step, visit: Visit) -> tuple[bool, str]:
+    """Without CUDA: runs the step's dry command; whether it went well, and what to say."""
+    if not step.dry:
+        return True, ""
     log = visit.folder / "logs" / f"{step.name}.dry.log"
     code = wait(child([sys.executable, *step.dry], log), min(120.0, visit.left))
     said = f"; without CUDA `python {' '.join(step.dry)}`"
-    return f"{said} ends with code {code} ({tail(log, 1)})"
+    return code == 0, f"{said} ends with code {code} ({tail(log, 1)})"

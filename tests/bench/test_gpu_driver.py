@@ -110,6 +110,11 @@ def test_without_cuda_each_step_says_why_it_is_skipped(tmp_path, capsys):
     assert "one: skipped: no CUDA" in said and "parts are here" in said and "no CUDA: 1 steps skipped" in said
 
 
+def test_without_cuda_a_part_that_is_broken_is_an_error(tmp_path):
+    dry = ("-c", "import nothing_of_that_name")
+    assert drive([Step("one", 0.5, lambda v, s: pytest.fail("ran"), dry)], load(tmp_path, 1, "cpu", "abc")) == 1
+
+
 def test_rows_step_runs_and_resumes(tmp_path):
     step = steps.rows(
         "headline", "--set", "smoke", "--cases", "lenet/pool1/*", "--seconds", "0.1", "--providers", "ours"
