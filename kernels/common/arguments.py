@@ -21,12 +21,17 @@ def is_int(value: Any) -> bool:
 
 
 def pair(value: Any, op: str, name: str) -> Pair:
-    """(v, v) for an integer v, (v[0], v[-1]) for a sequence of one or two; TypeError otherwise."""
+    """(v, v) for an integer v, (v[0], v[-1]) for a sequence of one or two.
+
+    RuntimeError for another number of integers, TypeError for other types, as in torch.
+    """
     if is_int(value):
         return (value, value)
-    if isinstance(value, (tuple, list)) and 1 <= len(value) <= 2 and all(is_int(v) for v in value):
-        return (value[0], value[-1])
-    raise TypeError(f"{op}: {name} must be an int or a tuple of two ints, not {value!r}")
+    if isinstance(value, (tuple, list)) and all(is_int(v) for v in value):
+        if 1 <= len(value) <= 2:
+            return (value[0], value[-1])
+        raise RuntimeError(f"{op}: {name} must be an int or two ints, not {len(value)}: {value!r}")
+    raise TypeError(f"{op}: {name} must be an int or two ints, not {value!r}")
 
 
 def single(value: Any, op: str, name: str) -> int:

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels.backend import TRITON, decline, path, unsupported
-from kernels.common.arguments import IntOrSingle, single
+from kernels.common.arguments import IntOrSingle, is_autocast, single
+from kernels.conv2d.geometry import check_dtypes
 from kernels.conv2d.op import conv2d
 
 OP = "conv1d"
@@ -34,6 +35,8 @@ def conv1d(
             raise RuntimeError(f"{OP}: expected 2D (unbatched) or 3D (batched) input, got size {list(input.shape)}")
         if weight.dim() != 3:
             raise RuntimeError(f"{OP}: expected a 3D weight, got weight of size {list(weight.shape)}")
+        if not is_autocast(input):
+            check_dtypes(OP, input, weight, bias)
         reason = unsupported(OP, input)
         if reason is None:
             sides = padding if isinstance(padding, str) else (0, single(padding, OP, "padding"))

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels.backend import TRITON, decline, path, unsupported
-from kernels.common.arguments import IntOrPair, Pair, pair
+from kernels.common.arguments import IntOrPair, Pair, is_autocast, pair
 from kernels.common.layout import is_channels_last
 from kernels.conv2d import autograd
 from kernels.conv2d.geometry import check_dtypes, check_numbers, output_size
@@ -120,8 +120,7 @@ def _triton(
 def _autocast(*tensors: Tensor | None) -> Any:
     """torch's lower-precision rule: floating tensors go to the context's dtype, float64 stays."""
     assert tensors[0] is not None
-    device = tensors[0].device.type
-    if device == "meta" or not torch.is_autocast_enabled(device):
+    if not is_autocast(tensors[0]):
         return tensors
-    dtype = torch.get_autocast_dtype(device)
+    dtype = torch.get_autocast_dtype(tensors[0].device.type)
     return [t if t is None or not t.is_floating_point() or t.dtype == torch.float64 else t.to(dtype) for t in tensors]

@@ -18,8 +18,9 @@ from tests.kernels.paths import CPU_PATH, TRITON_PATH, Path, overflow_checks, wh
 
 PATHS = {"triton": TRITON_PATH, "cpu": CPU_PATH}
 CATEGORIES = ("forward", "backward", "gradgrad", "forward AD", "errors", "objects")
+MANY_SAMPLES = ("max_pool2d", "max_pool1d")
 PARTS = 4
-"""Pieces of the one operator with many samples, so that processes share it evenly."""
+"""Pieces of the operators with many samples, so that processes share them evenly."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -69,7 +70,7 @@ def _tasks(name: str, path: Path) -> list[tuple[str, torch.dtype | None, int, in
     """(name, dtype, part, parts); dtype None stands for the error samples."""
     if name in LAYERS:
         return [(name, dtype, 0, 1) for dtype in FLOATS]
-    pieces = {d: PARTS if name == "max_pool2d" and d in FLOATS else 1 for d in dtypes(name, path.device)}
+    pieces = {d: PARTS if name in MANY_SAMPLES and d in FLOATS else 1 for d in dtypes(name, path.device)}
     return [(name, None, 0, 1)] + [(name, d, i, parts) for d, parts in pieces.items() for i in range(parts)]
 
 

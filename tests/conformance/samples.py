@@ -8,13 +8,19 @@ from functools import cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import kernels
 from tests.kernels.problems import ATEN, OURS, TORCH
 
-OPERATORS = ("conv2d", "conv2d_relu", "conv2d_relu_pool2d", "max_pool2d", "avg_pool2d")
-LAYERS = ("Conv2d", "ConvReLU2d", "ConvReLUPool2d", "MaxPool2d", "AvgPool2d")
+DERIVED = ("conv_transpose2d", "conv1d", "max_pool1d", "avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool2d")
+"""Operators built on others; torch's function of the same name is what they are held against."""
+OPERATORS = ("conv2d", "conv2d_relu", "conv2d_relu_pool2d", "max_pool2d", "avg_pool2d", *DERIVED)
+DERIVED_LAYERS = ("ConvTranspose2d", "Conv1d", "MaxPool1d", "AvgPool1d", "AdaptiveAvgPool2d", "AdaptiveMaxPool2d")
+LAYERS = ("Conv2d", "ConvReLU2d", "ConvReLUPool2d", "MaxPool2d", "AvgPool2d", *DERIVED_LAYERS)
+TORCHS_OWN = (*ATEN, *DERIVED)
+"""Those that torch has under the same name."""
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -46,7 +52,7 @@ class Sample:
 def _op_info(name: str) -> Any:
     from torch.testing._internal.common_methods_invocations import op_db
 
-    wanted = f"nn.functional.{name if name in ATEN else 'conv2d'}"
+    wanted = f"nn.functional.{name if name in TORCHS_OWN else 'conv2d'}"
     return next(info for info in op_db if info.name == wanted)
 
 
@@ -63,7 +69,7 @@ def samples(operator: str, device: str, dtype: torch.dtype) -> list[Sample]:
         Sample((s.input, *s.args), dict(s.kwargs))
         for s in _op_info(operator).sample_inputs(device, dtype, requires_grad=False)
     ]
-    if operator in ATEN:
+    if operator in TORCHS_OWN:
         return found
     if dtype.is_floating_point:
         found = [s.map(lambda t: t.round().clamp(-2, 2)) for s in found]
@@ -73,8 +79,10 @@ def samples(operator: str, device: str, dtype: torch.dtype) -> list[Sample]:
 
 
 def error_samples(operator: str, device: str) -> list[Sample]:
-    """Calls that torch refuses, with the exception it raises."""
+    """Calls that torch refuses, with the exception it raises; none where torch lists none (conv_transpose2d)."""
     torch.manual_seed(0)
+    if _op_info(operator).error_inputs_func is None:
+        return []
     return [
         Sample((e.sample_input.input, *e.sample_input.args), dict(e.sample_input.kwargs), e.error_type)
         for e in _op_info(operator).error_inputs(device)
@@ -83,7 +91,25 @@ def error_samples(operator: str, device: str) -> list[Sample]:
 
 def functions(operator: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Ours and torch's."""
+    if operator in DERIVED:
+        return getattr(kernels, operator), getattr(F, operator)
     return OURS[operator], TORCH[operator]
+
+
+def declines(operator: str, sample: Sample) -> bool:
+    """Whether Triton leaves this call to torch: adaptive pools with windows of several sizes."""
+    if not operator.startswith("adaptive"):
+        return False
+    h, w = sample.args[0].shape[-2:]
+    size = sample.args[1] if len(sample.args) > 1 else sample.kwargs["output_size"]
+    p, q = size if isinstance(size, (tuple, list)) else (size, size)
+    return bool(h % (p or h) or w % (q or w))
+
+
+def declines_layer(layer: str, sample: LayerSample) -> bool:
+    """The same of a layer."""
+    size = (*sample.args, *sample.kwargs.values())[:1]
+    return layer.startswith("Adaptive") and declines("adaptive", Sample((sample.call.args[0], *size), {}))
 
 
 @dataclass(frozen=True)
@@ -100,7 +126,7 @@ def layer_samples(layer: str, device: str, dtype: torch.dtype) -> list[LayerSamp
     """torch's samples of the layer, and those that its constructor or call must refuse."""
     from torch.testing._internal.common_modules import module_db
 
-    name = layer if layer in ("MaxPool2d", "AvgPool2d") else "Conv2d"
+    name = layer if hasattr(nn, layer) else "Conv2d"
     info = next(i for i in module_db if i.module_cls is getattr(nn, name))
     options = {"device": device, "dtype": dtype, "requires_grad": False, "training": True}
     torch.manual_seed(0)
@@ -119,7 +145,7 @@ def _layer_sample(s: Any, error: type[BaseException] | None = None) -> LayerSamp
 def layer_pair(layer: str, sample: LayerSample, device: str, dtype: torch.dtype) -> tuple[nn.Module, nn.Module]:
     """Our layer and torch's, with the same parameters."""
     pools = {"ConvReLUPool2d": nn.MaxPool2d(2)}
-    kind = nn.Conv2d if layer.startswith("Conv") else getattr(nn, layer)
+    kind = getattr(nn, layer, nn.Conv2d)
     theirs = kind(*sample.args, **sample.kwargs)
     ours = getattr(kernels, layer)(*sample.args, **sample.kwargs)
     ours.load_state_dict(theirs.state_dict())
