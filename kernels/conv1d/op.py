@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels.backend import TRITON, decline, path, unsupported
-from kernels.common.arguments import IntOrSingle, is_autocast, single
+from kernels.common.arguments import IntOrSingle, single
+from kernels.common.autocast import is_autocast
 from kernels.conv2d.geometry import check_dtypes
 from kernels.conv2d.op import conv2d
 

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels.backend import TRITON, decline, path, unsupported
-from kernels.common.arguments import IntOrPair, Pair, is_autocast, pair
+from kernels.common.arguments import IntOrPair, Pair, pair
+from kernels.common.autocast import is_autocast
 from kernels.common.layout import is_channels_last
 from kernels.conv2d import autograd
 from kernels.conv2d.geometry import check_dtypes, check_numbers, output_size
