@@ -51,9 +51,13 @@ def window(op: str, kernel_size: Any, stride: Any, padding: Any, dilation: Any, 
 
 
 def check_input(op: str, x: Tensor, geometry: Pool2dGeometry) -> None:
-    """RuntimeError unless the input is 3D or 4D, not empty but for its batch, and at least one window fits."""
+    """RuntimeError unless the input is 3D or 4D, not empty but for its batch, and at least one window fits.
+
+    IndexError for avg_pool2d of fewer dimensions: torch's type.
+    """
     if x.dim() not in (3, 4) or 0 in x.shape[-3:]:
-        raise RuntimeError(
+        kind = IndexError if op == "avg_pool2d" and x.dim() < 3 else RuntimeError
+        raise kind(
             f"{op}: expected a 3D or 4D input whose channels, rows and columns are not empty, got {list(x.shape)}"
         )
     p, q = geometry.output(x.shape[-2], x.shape[-1])

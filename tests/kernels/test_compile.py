@@ -162,4 +162,6 @@ def test_export_keeps_our_operators(triton: Path) -> None:
     program = torch.export.export(_network(kernels).to(triton.device), (torch.randn(2, 1, 8, 8, device=triton.device),))
     targets = [str(node.target) for node in program.run_decompositions().graph.nodes if node.op == "call_function"]
     ours = [t for t in targets if t.startswith("triton_cnn.")]
-    assert ours == [f"triton_cnn.{n}.default" for n in ("conv2d", "conv2d", "max_pool2d", "conv2d_relu_pool2d", "avg_pool2d")]
+    assert ours == [
+        f"triton_cnn.{n}.default" for n in ("conv2d", "conv2d", "max_pool2d", "conv2d_relu_pool2d", "avg_pool2d")
+    ]

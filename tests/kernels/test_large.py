@@ -111,7 +111,7 @@ def test_grids_lie_on_the_first_axis(triton: Path) -> None:
         assert not re.search(r"program_id\((axis=)?[12]\)", file.read_text()), file
 
 
-# --- elements that are really far apart ---------------------------------------------------------------------------------
+# --- elements that are really far apart -------------------------------------------------------------------------------
 
 REACH = 2**31 + 2**20
 
@@ -154,4 +154,6 @@ def test_strides_that_reach_beyond_31_bits(
             y = problem.ours(*inputs)
             got = [y, *torch.autograd.grad(y, inputs, dy)]
             for a, b in zip(got, want, strict=True):
-                torch.testing.assert_close(a, b, msg=lambda m, which=which, axis=axis: f"tensor {which}, axis {axis}: {m}")
+                torch.testing.assert_close(
+                    a, b, msg=lambda m, which=which, axis=axis: f"tensor {which}, axis {axis}: {m}"
+                )

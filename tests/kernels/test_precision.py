@@ -1,0 +1,88 @@
+"""torch's precision flags are obeyed, and float32 is as accurate as torch's float32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+import kernels
+from kernels.common.launch import record
+from tests.kernels.paths import Path
+from tests.kernels.problems import conv, judge, make
+
+DEEP = conv("deep sum", (1, 40, 6, 6), (17, 40, 3, 3), padding=1)
+
+
+@pytest.fixture(autouse=True)
+def restored_flags() -> Iterator[None]:
+    before = torch.backends.cudnn.allow_tf32
+    yield
+    if hasattr(torch.backends.cudnn, "conv"):
+        torch.backends.cudnn.conv.fp32_precision = "none"
+        torch.backends.fp32_precision = "none"
+    torch.backends.cudnn.allow_tf32 = before
+
+
+def _precisions(dtype: torch.dtype) -> set[str]:
+    """tl.dot's input_precision of every pass of a convolution."""
+    x, w = (make(s, "cpu", dtype).requires_grad_() for s in DEEP.shapes[:2])
+    with kernels.backend("triton"), record() as launches:
+        kernels.conv2d(x, w, padding=1).sum().backward()
+    return {launch.arguments["PRECISION"] for launch in launches if "PRECISION" in launch.arguments}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("allowed", [False, True])
+def test_the_old_flag(triton: Path, allowed: bool, dtype: torch.dtype) -> None:
+    torch.backends.cudnn.allow_tf32 = allowed
+    wants_tf32 = allowed and dtype == torch.float32
+    assert all(p.startswith("tf32") == wants_tf32 for p in _precisions(dtype))
+    assert _precisions(dtype)
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="this torch has no fp32_precision")
+@pytest.mark.parametrize("value", ["ieee", "tf32"])
+def test_the_new_flag(triton: Path, value: str) -> None:
+    torch.backends.cudnn.conv.fp32_precision = value
+    assert all(p.startswith("tf32") == (value == "tf32") for p in _precisions(torch.float32))
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="this torch has no fp32_precision")
+@pytest.mark.parametrize("value", ["ieee", "tf32"])
+def test_the_global_flag_reaches_convolutions(triton: Path, value: str) -> None:
+    """An unset flag of a backend takes the one above it."""
+    torch.backends.cudnn.conv.fp32_precision = "none"
+    torch.backends.cudnn.fp32_precision = "none"
+    torch.backends.fp32_precision = value
+    expected = torch.backends.cudnn.conv.fp32_precision
+    assert expected == value
+    assert all(p.startswith("tf32") == (value == "tf32") for p in _precisions(torch.float32))
+
+
+def test_tf32_operands_are_rounded_not_truncated(triton: Path) -> None:
+    """1 + 2^-11 + 2^-12 lies above the middle of two TF32 numbers: truncated it would be 1."""
+    if triton.device != "cuda":
+        pytest.skip("the interpreter multiplies in float32; the machine-code tests look for the conversion")
+    torch.backends.cudnn.allow_tf32 = True
+    value = 1 + 2**-11 + 2**-12
+    x = torch.full((1, 64, 4, 4), value, device=triton.device)
+    w = torch.ones(64, 64, 1, 1, device=triton.device)
+    y = kernels.conv2d(x, w)
+    assert float(y.min()) >= 64 * (1 + 2**-11)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_float32_is_as_accurate_as_torchs(path: Path, channels_last: bool) -> None:
+    torch.backends.cudnn.allow_tf32 = False
+    judge(DEEP, DEEP.tensors(path.device, torch.float32, channels_last))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_low_precision_sums_in_float32(path: Path, dtype: torch.dtype) -> None:
+    """4,608 products of ones: summed in 16 bits the result would stay far below."""
+    x: Any = torch.ones(1, 512, 3, 3, device=path.device, dtype=dtype)
+    y = kernels.conv2d(x, torch.ones(1, 512, 3, 3, device=path.device, dtype=dtype))
+    assert float(y) == 4608.0
