@@ -17,8 +17,9 @@ SMALL_WORK = 4_000_000
 """Multiply-adds of a small problem."""
 LEAST_OUTPUTS = 8192
 """Fewer convolved elements are not worth a pass of ReLU and pool of our own."""
-LEAST_PLANE = 144
-"""Smaller depthwise outputs cost more to lay out than to compute; with gradients they still pay."""
+LEAST_PLANE, SHORT_PLANE, IN_CACHE = 144, 400, 1 << 18
+"""Smaller depthwise outputs cost more to lay out than to compute; with gradients they still pay, short ones while all
+outputs stay in the cache (the weight gradient jumps from image to image)."""
 MOST_DEPTHWISE_TAPS = 25
 """csrc/depthwise.cpp: TAPS."""
 
@@ -116,7 +117,8 @@ def kind_of(
         if direct_wins(c_group, q, outputs * c_group * r * s, pooled):
             return "direct" if pooled or not training else None
     elif contiguous and c_group == 1 and 1 < r * s <= MOST_DEPTHWISE_TAPS and not pooled:
-        return "depthwise" if training or p * q >= LEAST_PLANE else None
+        small = p * q < (SHORT_PLANE if training else LEAST_PLANE)
+        return None if small and (outputs > IN_CACHE or not training) else "depthwise"
     return "pool" if pooled and outputs >= LEAST_OUTPUTS else None
 
 

@@ -72,7 +72,10 @@ template <class T> int forward(const ConvPlan& d, const T* x, const T* w, const 
                 T* to = y + (i * d.p + first) * d.q;
                 int64_t last = smaller(band.outputs, d.p - first), row = 0;
                 float b = bias ? to_float(bias[k]) : 0.0f;
+                if (d.q <= LANES)  // one vector a row: more rows, so that additions do not wait for each other
+                    for (; row + 7 <= last; row += 7) tile<7, 1>(plane, filter, b, row, 0, to + row * d.q);
                 for (; row + 4 <= last; row += 4) rows<4>(plane, filter, b, row, to + row * d.q);
+                for (; row + 2 <= last; row += 2) rows<2>(plane, filter, b, row, to + row * d.q);
                 for (; row < last; row++) rows<1>(plane, filter, b, row, to + row * d.q);
             }
         }
@@ -80,10 +83,11 @@ template <class T> int forward(const ConvPlan& d, const T* x, const T* w, const 
     return failed;
 }
 
-// Adds one band's part of dw[t] = sum over pixels of dy * x at tap t: COUNT taps at a time, vectors along q.
+// Adds one band's part of dw[t] = sum over pixels of dy * x at tap t, as vectors along q: COUNT taps at a time.
 template <int COUNT, class T>
-INLINE void correlate(const Plane& o, const T* dy, int64_t outputs, int first_tap, float* dw) {
-    vfloat total[COUNT] = {};
+INLINE void correlate(const Plane& o, const T* dy, int64_t outputs, int first_tap, vfloat* dw) {
+    vfloat total[COUNT];
+    for (int t = 0; t < COUNT; t++) total[t] = dw[first_tap + t];
     for (int64_t row = 0; row < outputs; row++) {
         const float* line = o.band.memory.get() + row * o.band.output_pitch();
         for (int64_t q = 0; q < o.d.q; q += LANES) {
@@ -96,7 +100,7 @@ INLINE void correlate(const Plane& o, const T* dy, int64_t outputs, int first_ta
             }
         }
     }
-    for (int t = 0; t < COUNT; t++) dw[first_tap + t] += sum(total[t]);
+    for (int t = 0; t < COUNT; t++) dw[first_tap + t] = total[t];
 }
 
 template <class T> int weight_gradient(const ConvPlan& d, const T* dy, const T* x, float* dw) {
@@ -111,16 +115,17 @@ template <class T> int weight_gradient(const ConvPlan& d, const T* dy, const T* 
         }
         Plane plane(d, band);
         for (int64_t k = begin; k < end; k++) {
-            for (int64_t t = 0; t < taps; t++) dw[k * taps + t] = 0;
+            vfloat total[TAPS] = {};
             for (int64_t n = 0; n < d.n; n++)
                 for (int64_t first = 0; first < d.p; first += band.outputs) {
                     band.pack(x + (n * d.c + k / multiplier) * d.h * d.w, first, 1);
                     const T* g = dy + ((n * d.k + k) * d.p + first) * d.q;
                     int64_t outputs = smaller(band.outputs, d.p - first);
                     int t = 0;
-                    for (; t + 9 <= plane.taps; t += 9) correlate<9>(plane, g, outputs, t, dw + k * taps);
-                    for (; t < plane.taps; t++) correlate<1>(plane, g, outputs, t, dw + k * taps);
+                    for (; t + 9 <= plane.taps; t += 9) correlate<9>(plane, g, outputs, t, total);
+                    for (; t < plane.taps; t++) correlate<1>(plane, g, outputs, t, total);
                 }
+            for (int64_t t = 0; t < taps; t++) dw[k * taps + t] = sum(total[t]);
         }
     });
     return failed;
