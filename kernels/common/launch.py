@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,23 +24,33 @@ class Launch:
     options: dict[str, int] = field(default_factory=dict)
 
 
-_recording: list[Launch] | None = None
+class _Recording(threading.local):
+    launches: list[Launch] | None = None
+
+
+_recording = _Recording()
+_interpreter = threading.Lock()
 
 
 @contextmanager
 def record() -> Iterator[list[Launch]]:
-    """Collect the launches made inside the block instead of running them (for inspection without a GPU)."""
-    global _recording
-    outer, _recording = _recording, []
+    """Collect the launches that this thread makes inside the block instead of running them.
+
+    For inspection without a GPU: CPU tensors do. The backward pass of CUDA tensors runs in a thread of its own, and is
+    not collected.
+    """
+    outer = _recording.launches
+    found: list[Launch] = []
+    _recording.launches = found
     try:
-        yield _recording
+        yield found
     finally:
-        _recording = outer
+        _recording.launches = outer
 
 
 def is_recording() -> bool:
-    """Whether launches are being collected instead of run."""
-    return _recording is not None
+    """Whether this thread's launches are being collected instead of run."""
+    return _recording.launches is not None
 
 
 def tensors_of(arguments: dict[str, Any]) -> Iterator[Tensor]:
@@ -58,15 +69,18 @@ def launch(kernel: Any, grid: int, *, num_warps: int = 4, num_stages: int = 2, *
     """
     if grid == 0:
         return
-    if _recording is not None:
+    if _recording.launches is not None:
         options = {"num_warps": num_warps, "num_stages": num_stages}
-        _recording.append(Launch(kernel, grid, arguments, options))
+        _recording.launches.append(Launch(kernel, grid, arguments, options))
         return
     device = next(tensors_of(arguments)).device
     if device.type == "cuda" and device.index != torch.cuda.current_device():
         with torch.cuda.device(device):
             kernel[(grid,)](**arguments, num_warps=num_warps, num_stages=num_stages)
-    elif INTERPRET or device.type == "cuda":
+    elif INTERPRET:
+        with _interpreter:  # it patches triton's own modules while it runs
+            kernel[(grid,)](**arguments, num_warps=num_warps, num_stages=num_stages)
+    elif device.type == "cuda":
         kernel[(grid,)](**arguments, num_warps=num_warps, num_stages=num_stages)
     else:
         raise NotImplementedError(f"a Triton kernel cannot run on {device}: it needs CUDA or TRITON_INTERPRET=1")

@@ -39,6 +39,9 @@ def max_pool_2x2_kernel(
     p_x = x_ptr + _top_left(o_x, W, INDEX)
     b_top = tl.load(p_x, mask=m_x, other=0.0)
     b_bottom = tl.load(p_x + W, mask=m_x, other=0.0)
+    if x_ptr.dtype.element_ty == tl.bfloat16:  # the interpreter compares the bit patterns of bfloat16
+        b_top = b_top.to(tl.float32)
+        b_bottom = b_bottom.to(tl.float32)
     b_0, b_1 = tl.split(b_top.reshape(BLOCK, 2))
     b_2, b_3 = tl.split(b_bottom.reshape(BLOCK, 2))
     b_y = b_0
@@ -49,7 +52,7 @@ def max_pool_2x2_kernel(
     b_code = tl.where(_better(b_3, b_y), 3, b_code)
     b_y = tl.where(_better(b_3, b_y), b_3, b_y)
     o = i * BLOCK + tl.arange(0, BLOCK)
-    tl.store(y_ptr + o, b_y, mask=o < numel)
+    tl.store(y_ptr + o, b_y.to(y_ptr.dtype.element_ty), mask=o < numel)
     if WANT_CODE:
         tl.store(code_ptr + o, b_code.to(tl.uint8), mask=o < numel)
 
