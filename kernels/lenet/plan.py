@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 RESIDENT = 2
-"""Programs that a multiprocessor holds at once, of every kernel and tile here (read off the machine code)."""
+"""Programs that a multiprocessor holds at once, from the machine code; of LATENCY's, twice as wide, it holds one."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,11 @@ def forward_plans(itemsize: int, exact: bool) -> dict[int, Forward]:
 
     exact: float32's own accuracy in the convolutions, whose threefold products need registers for two tiles.
     """
-    block, block_1 = 64 // itemsize if exact else 128 // itemsize, 256 // itemsize
+    block_c, block_k, block_1 = (64 if exact else 128) // itemsize, 64 // itemsize, 256 // itemsize
     return {
-        LATENCY: Forward(1, 64, 32, block, 32, 8, 2, False),
-        MIDDLE: Forward(4, block_1, 64, block, 32, 4, 2, True),
-        THROUGHPUT: Forward(16, block_1, 64, block, 32, 4, 2, True),
+        LATENCY: Forward(1, 64, 32, 64 // itemsize, 8 * itemsize, 8, 4, False),
+        MIDDLE: Forward(4, block_1, 64, block_c, block_k, 4, 2, True),
+        THROUGHPUT: Forward(16, block_1, 64 if exact else 128, block_c, block_k, 4, 2, True),
     }
 
 
@@ -115,7 +115,7 @@ def programs(n: int, images: int, multiprocessors: int) -> int:
 def wgrad_plan(n: int, pixels1: int, pixels2: int, multiprocessors: int, itemsize: int) -> Wgrad:
     """Splits in proportion to the work of each layer, fewer where a part would be shorter than a few steps."""
     places = RESIDENT * multiprocessors
-    block_m, block_rows = 64, 128 // itemsize
+    block_m, block_rows = 128 // itemsize, 64 // itemsize
     longest = (n * pixels1 // (2 * block_m), n * pixels2 // (2 * block_m), n // (4 * block_rows))
     wanted = (places * 2 // 5, places // 12, max(1, places // 132))
     splits = tuple(max(1, min(w, most)) for w, most in zip(wanted, longest, strict=True))
