@@ -6,13 +6,14 @@ import copy
 import io
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+import kernels
 from tests.compare import assert_as_good, assert_same_form
 from tests.conformance.samples import (
     FLOATS,
@@ -161,6 +162,11 @@ def _same_exception(ours: BaseException | None, theirs: BaseException) -> None:
     assert type(ours) is type(theirs), f"raises {ours!r}, torch {theirs!r}"
 
 
+def by_default() -> AbstractContextManager[None]:
+    """The backend that users have unless they choose."""
+    return kernels.backend("auto")
+
+
 def _fallback(path: Path, ours: Any, theirs: Any, call: Sample, loose: bool) -> None:
     """A dtype without a kernel: "triton" says why, the default gives torch's answer or error."""
     if path.backend == "triton":
@@ -168,11 +174,13 @@ def _fallback(path: Path, ours: Any, theirs: Any, call: Sample, loose: bool) -> 
             refusal = raised(lambda: ours(*call.args, **call.kwargs))
         why = "windows of one size" if call.args[0].dtype in FLOATS else str(call.args[0].dtype)
         assert isinstance(refusal, NotImplementedError) and why in str(refusal), repr(refusal)
-    reason = raised(lambda: theirs(*call.args, **call.kwargs))
-    if reason is not None:
-        _same_exception(raised(lambda: ours(*call.args, **call.kwargs)), reason)
-        return
-    for a, b in zip(outputs(ours(*call.args, **call.kwargs)), outputs(theirs(*call.args, **call.kwargs)), strict=True):
+    with by_default():
+        reason = raised(lambda: theirs(*call.args, **call.kwargs))
+        if reason is not None:
+            _same_exception(raised(lambda: ours(*call.args, **call.kwargs)), reason)
+            return
+        found, wanted = (outputs(function(*call.args, **call.kwargs)) for function in (ours, theirs))
+    for a, b in zip(found, wanted, strict=True):
         assert_same_form(a, b, loose=loose)
         assert torch.equal(a, b), "values differ from torch's"
 
@@ -209,7 +217,7 @@ def layer(scorer: Scorer, path: Path, name: str, dtype: torch.dtype) -> None:
                 assert isinstance(refusal, sample.error), f"raises {refusal!r}, torch {sample.error}"
             continue
         # What Triton leaves to torch must be right under the default.
-        enter = nullcontext if declines_layer(name, sample) else path.enter
+        enter = by_default if declines_layer(name, sample) else path.enter
         for form, call in formats(sample.call):
             ours, theirs = layer_pair(name, sample, path.device, dtype)
             with enter():
@@ -219,8 +227,6 @@ def layer(scorer: Scorer, path: Path, name: str, dtype: torch.dtype) -> None:
 
 
 def _build_and_call(name: str, sample: LayerSample, path: Path, dtype: torch.dtype) -> None:
-    import kernels
-
     module = getattr(kernels, name)(*sample.args, **sample.kwargs).to(path.device, dtype)
     module(*sample.call.args, **sample.call.kwargs)
 
