@@ -58,7 +58,8 @@ INLINE void tile(const Problem& o, const float* w, const float* bias, int64_t k,
     for (int i = 0; i < KB; i++) {
         if (POOL == 0) {
             for (int r = 0; r < ROWS; r++)
-                write_row(y + ((k + i) * d.p + first + row + r) * d.q + q, total[i][r], smaller(d.q - q, VECTORS * LANES), d.relu);
+                write_row(y + ((k + i) * d.p + first + row + r) * d.q + q, total[i][r],
+                          smaller(d.q - q, VECTORS * LANES), d.relu);
             continue;
         }
         Window<POOL == 2> out;
@@ -130,7 +131,8 @@ int forward(const ConvPlan& d, const T* x, const T* w, const T* bias, T* y, uint
     std::atomic<int> failed{0};
     parallel(d.n * bands, chunks_for(d.threads, d.n * bands), [&](int64_t, int64_t begin, int64_t end) {
         Band band(d, d.c, true);
-        std::unique_ptr<int64_t[], decltype(&free)> offset(static_cast<int64_t*>(malloc(taps * sizeof(int64_t))), &free);
+        std::unique_ptr<int64_t[], decltype(&free)> offset(static_cast<int64_t*>(malloc(taps * sizeof(int64_t))),
+                                                           &free);
         if (!band.memory || !offset) {
             failed = -1;
             return;
@@ -147,9 +149,11 @@ int forward(const ConvPlan& d, const T* x, const T* w, const T* bias, T* y, uint
     return failed;
 }
 
-template <class T> int dispatch(const ConvPlan& d, const void* x, const void* w, const void* b, void* y, uint8_t* code) {
+template <class T>
+int dispatch(const ConvPlan& d, const void* x, const void* w, const void* b, void* y, uint8_t* code) {
     auto run = d.pool == 0 ? forward<T, 0> : d.pool == 1 ? forward<T, 1> : forward<T, 2>;
-    return run(d, static_cast<const T*>(x), static_cast<const T*>(w), static_cast<const T*>(b), static_cast<T*>(y), code);
+    return run(d, static_cast<const T*>(x), static_cast<const T*>(w), static_cast<const T*>(b), static_cast<T*>(y),
+               code);
 }
 
 }  // namespace

@@ -62,7 +62,8 @@ void dense(const float* x, int64_t images, int64_t in, const T* w, const T* b, b
 }
 
 template <int I, int V, class T>
-INLINE void back_tile(const float* g, int64_t out, const T* w, int64_t in, const float* activation, float* dx, int last) {
+INLINE void back_tile(const float* g, int64_t out, const T* w, int64_t in, const float* activation, float* dx,
+                      int last) {
     vfloat total[I][V] = {};
     for (int64_t o = 0; o < out; o++) {
         vfloat weight[V];

@@ -34,7 +34,8 @@ INLINE void tile(const Plane& o, const float* w, float bias, int64_t row, int64_
     for (int t = 0; t < o.taps; t++) {
         vfloat weight = splat(w[t]);
         for (int i = 0; i < ROWS; i++)
-            for (int v = 0; v < VECTORS; v++) total[i][v] += weight * load(corner + o.offset[t] + i * pitch + v * LANES);
+            for (int v = 0; v < VECTORS; v++)
+                total[i][v] += weight * load(corner + o.offset[t] + i * pitch + v * LANES);
     }
     for (int i = 0; i < ROWS; i++)
         for (int v = 0; v < VECTORS; v++) {

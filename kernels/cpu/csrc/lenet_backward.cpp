@@ -98,7 +98,8 @@ void second_weight_gradient(const float* da2, const uint8_t* code, Workspace& s,
 }
 
 // Adds ROWS patch rows of the filters ks[0 .. count) times their gradients to the patch at `to`.
-template <int ROWS> INLINE void spread_rows(const Workspace& s, const int* ks, const float* g, int count, int r, float* to) {
+template <int ROWS>
+INLINE void spread_rows(const Workspace& s, const int* ks, const float* g, int count, int r, float* to) {
     vfloat total[ROWS][VECTORS];
     for (int i = 0; i < ROWS; i++)
         for (int v = 0; v < VECTORS; v++) total[i][v] = load(to + i * LINE + v * LANES);

@@ -13,7 +13,9 @@ namespace ISA {
 namespace {
 
 typedef std::unique_ptr<float[], decltype(&free)> Memory;
-Memory allocate(int64_t count) { return Memory(static_cast<float*>(malloc(sizeof(float) * (count ? count : 1))), &free); }
+Memory allocate(int64_t count) {
+    return Memory(static_cast<float*>(malloc(sizeof(float) * (count ? count : 1))), &free);
+}
 
 // The share of gradient g that tap `t` of a window receives.
 template <bool AVERAGE> INLINE vfloat share(vfloat g, vint code, int tap, bool coded) {
@@ -44,8 +46,8 @@ template <class T, bool AVERAGE> void pair_plane(const PoolPlan& d, const T* dy,
             vint won = !code ? vint{} : n == LANES ? load_code(code + q) : load_code_part(code + q, n);
             if (AVERAGE) g /= divide_by;
             for (int r = 0; r < 2; r++)
-                write_pairs(row[r] + 2 * q, share<AVERAGE>(g, won, 2 * r, code), share<AVERAGE>(g, won, 2 * r + 1, code),
-                            n);
+                write_pairs(row[r] + 2 * q, share<AVERAGE>(g, won, 2 * r, code),
+                            share<AVERAGE>(g, won, 2 * r + 1, code), n);
         }
         for (int64_t w = 2 * d.q; w < d.w; w++) row[0][w] = row[1][w] = from_float<T>(0.0f);
     }

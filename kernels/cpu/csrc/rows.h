@@ -21,7 +21,9 @@ INLINE void split_row(const T* from, int64_t width, int64_t pad, int64_t stride,
             int n = int(smaller(width - w, 2 * LANES));
             bool whole = n == 2 * LANES;
             vfloat low = whole ? load(from + w) : load_part(from + w, int(smaller(n, LANES)));
-            vfloat high = whole ? load(from + w + LANES) : n > LANES ? load_part(from + w + LANES, n - LANES) : vfloat{};
+            vfloat high = whole       ? load(from + w + LANES)
+                          : n > LANES ? load_part(from + w + LANES, n - LANES)
+                                      : vfloat{};
             store_part(to + at, even(low, high), (n + 1) / 2);
             store_part(to + pitch + at, odd(low, high), n / 2);
         }

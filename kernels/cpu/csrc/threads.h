@@ -6,7 +6,8 @@
 
 // Calls work(context, chunk, begin, end) for `chunks` contiguous, equal parts of [0, items). The parts depend on
 // `chunks` alone, never on which thread runs them, so that results repeat bit for bit.
-extern "C" void run_chunks(void (*work)(void*, int64_t, int64_t, int64_t), void* context, int64_t items, int64_t chunks);
+extern "C" void run_chunks(void (*work)(void*, int64_t, int64_t, int64_t), void* context, int64_t items,
+                           int64_t chunks);
 
 template <class Work> void parallel(int64_t items, int64_t chunks, Work&& work) {
     run_chunks(
@@ -16,4 +17,6 @@ template <class Work> void parallel(int64_t items, int64_t chunks, Work&& work) 
         &work, items, chunks);
 }
 
-inline int64_t chunks_for(int64_t threads, int64_t items) { return threads < items ? threads : (items > 0 ? items : 1); }
+inline int64_t chunks_for(int64_t threads, int64_t items) {
+    return threads < items ? threads : (items > 0 ? items : 1);
+}
