@@ -45,7 +45,7 @@ def test_tile(triton: Path, which: str, dtype: torch.dtype, tile: Tile) -> None:
     with force_tile(which, tile):
         got = _answer(which, problem.ours, tensors, dy)
         with record() as launches:
-            _answer(which, problem.ours, tensors, dy)
+            _answer(which, problem.ours, [t.cpu() for t in tensors], dy.cpu())
     assert_exact(got, _answer(which, problem.torchs, [t.double() for t in tensors], dy.double()))
     used = [(a.get("BLOCK_M"), a.get("BLOCK_N"), a.get("BLOCK_K")) for a in (launch.arguments for launch in launches)]
     assert (tile.block_m, tile.block_n, tile.block_k) in used

@@ -31,7 +31,7 @@ def test_huge_window(path: Path, case: Problem) -> None:
 
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("case", STANDARD[-2:], ids=str)
+@pytest.mark.parametrize("case", [*STANDARD[-2:], *CASES[:2]], ids=str)
 def test_every_dtype_in_both_layouts(path: Path, case: Problem, dtype: torch.dtype, channels_last: bool) -> None:
     judge(case, case.tensors(path.device, dtype, channels_last))
 
