@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from kernels import aten, cpu
-from kernels.backend import ATEN, TRITON, decline, path, unsupported
+from kernels.backend import ATEN, CPU, TRITON, decline, path, unsupported
 from kernels.common.arguments import IntOrPair, Padding, check_pool_name
 from kernels.common.registration import may_need_gradient
 from kernels.conv2d import autograd, autograd_pool
@@ -39,7 +39,13 @@ def conv2d(
     Raises what torch raises for arguments that do not fit, and NotImplementedError under backend("triton") for what
     has no Triton kernel.
     """
-    return _convolution("conv2d", input, weight, bias, stride, padding, dilation, groups, relu=False)
+    way = path(input)
+    if way == CPU:
+        y: Tensor = cpu.conv2d(input, weight, bias, stride, padding, dilation, groups)
+        return y
+    numbers: tuple[Any, ...] = (stride, padding, dilation, groups)
+    result = _triton("conv2d", input, weight, bias, numbers, False) if way == TRITON else None
+    return aten.conv2d(input, weight, bias, *numbers) if result is None else result
 
 
 def conv2d_relu(
@@ -52,7 +58,13 @@ def conv2d_relu(
     groups: int = 1,
 ) -> Tensor:
     """relu(conv2d(...)) in one kernel; arguments, result and errors as in `conv2d`. Keeps NaN, as torch's ReLU."""
-    return _convolution("conv2d_relu", input, weight, bias, stride, padding, dilation, groups, relu=True)
+    way = path(input)
+    if way == CPU:
+        y: Tensor = cpu.conv2d_relu(input, weight, bias, stride, padding, dilation, groups)
+        return y
+    numbers = (stride, padding, dilation, groups)
+    result = _triton("conv2d_relu", input, weight, bias, numbers, True) if way == TRITON else None
+    return aten.conv2d_relu(input, weight, bias, *numbers) if result is None else result
 
 
 def conv2d_relu_pool2d(
@@ -91,18 +103,6 @@ def conv2d_relu_pool2d(
             return result
     run = aten.conv2d_relu_pool2d if way in (ATEN, TRITON) else cpu.conv2d_relu_pool2d
     return run(input, weight, bias, *numbers, **options)
-
-
-def _convolution(op: str, input: Tensor, weight: Tensor, bias: Tensor | None, *numbers: Any, relu: bool) -> Tensor:
-    way = path(input)
-    if way == TRITON:
-        result = _triton(op, input, weight, bias, numbers, relu)
-        if result is not None:
-            return result
-    where = aten if way in (ATEN, TRITON) else cpu
-    run = where.conv2d_relu if relu else where.conv2d
-    y: Tensor = run(input, weight, bias, *numbers)
-    return y
 
 
 def _prepare(op: str, input: Tensor, weight: Any, bias: Any, numbers: Any) -> tuple[Tensor, tuple[Any, ...]] | None:
