@@ -19,7 +19,27 @@ import triton
 import triton.language as tl
 
 from kernels.lenet.conv_pool import conv_pool
-from kernels.lenet.jit import activation, linear
+from kernels.lenet.jit import activation, linear, linear_one
+
+
+@triton.jit
+def _linear(
+    x_ptr,
+    w_ptr,
+    o_n,
+    m_row,
+    K: tl.constexpr,
+    N: tl.constexpr,
+    DTYPE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """x [ROWS, K] @ w [N, K]^T for the columns o_n."""
+    if ROWS == 1:
+        return linear_one(x_ptr, w_ptr, o_n, K, N, DTYPE, BLOCK_N, BLOCK_K)
+    return linear(x_ptr, w_ptr, o_n, m_row, K, N, 1, K, DTYPE, PRECISION, ROWS, BLOCK_N, BLOCK_K)
 
 
 @triton.jit
@@ -144,17 +164,17 @@ def forward_kernel(
             BLOCK_C,
         )
         tl.debug_barrier()
-        b_h = linear(y2, w3_ptr, o_n, m_row, FEATURES, F1, 1, FEATURES, DTYPE, PRECISION, ROWS, 128, BLOCK_K)
+        b_h = _linear(y2, w3_ptr, o_n, m_row, FEATURES, F1, DTYPE, PRECISION, ROWS, 128, BLOCK_K)
         b_h += tl.load(b3_ptr + o_n, mask=o_n < F1, other=0.0).to(tl.float32)[None, :]
         p_h = h1 + (o_row[:, None] * F1 + o_n[None, :])
         tl.store(p_h, activation(b_h, TANH).to(DTYPE), mask=m_row[:, None] & (o_n < F1)[None, :])
         tl.debug_barrier()
-        b_h = linear(h1, w4_ptr, o_n, m_row, F1, F2, 1, F1, DTYPE, PRECISION, ROWS, 128, BLOCK_K)
+        b_h = _linear(h1, w4_ptr, o_n, m_row, F1, F2, DTYPE, PRECISION, ROWS, 128, BLOCK_K)
         b_h += tl.load(b4_ptr + o_n, mask=o_n < F2, other=0.0).to(tl.float32)[None, :]
         p_h = h2 + (o_row[:, None] * F2 + o_n[None, :])
         tl.store(p_h, activation(b_h, TANH).to(DTYPE), mask=m_row[:, None] & (o_n < F2)[None, :])
         tl.debug_barrier()
-        b_z = linear(h2, w5_ptr, o_c, m_row, F2, CLASSES, 1, F2, DTYPE, PRECISION, ROWS, COLUMNS, BLOCK_K)
+        b_z = _linear(h2, w5_ptr, o_c, m_row, F2, CLASSES, DTYPE, PRECISION, ROWS, COLUMNS, BLOCK_K)
         b_z += tl.load(b5_ptr + o_c, mask=o_c < CLASSES, other=0.0).to(tl.float32)[None, :]
         _finish(
             b_z,

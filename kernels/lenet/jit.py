@@ -172,6 +172,29 @@ def linear(
 
 
 @triton.jit
+def linear_one(
+    x_ptr,
+    w_ptr,
+    o_n,
+    K: tl.constexpr,
+    N: tl.constexpr,
+    DTYPE: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """x [1, K] @ w [N, K]^T for the columns o_n, without tensor cores: one row would fill a sixteenth of a tile."""
+    b_y = tl.zeros((BLOCK_N, BLOCK_K), tl.float32)
+    for k_0 in range(0, K, BLOCK_K):
+        o_k = k_0 + tl.arange(0, BLOCK_K)
+        m_k = o_k < K
+        b_x = tl.load(x_ptr + o_k, mask=m_k, other=0.0).to(tl.float32)
+        p_w = w_ptr + (o_n[:, None] * K + o_k[None, :])
+        b_w = tl.load(p_w, mask=(o_n < N)[:, None] & m_k[None, :], other=0.0)
+        b_y += b_w.to(DTYPE).to(tl.float32) * b_x[None, :]
+    return tl.sum(b_y, axis=1)[None, :]
+
+
+@triton.jit
 def window_gradient(
     dy_ptr,
     y_ptr,

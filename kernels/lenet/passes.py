@@ -94,7 +94,7 @@ def forward(
         OUTPUT=output,
         PACKED=packed.numel() > 0,
         IMAGES=images,
-        ROWS=max(16, images),
+        ROWS=1 if images == 1 else max(16, images),
         COLUMNS=_columns(g.classes),
         BLOCK_1=chosen.block_1,
         BLOCK_2=chosen.block_2,

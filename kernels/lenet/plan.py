@@ -69,7 +69,7 @@ def forward_plans(itemsize: int, exact: bool) -> dict[int, Forward]:
     """
     block_c, block_k, block_1 = (64 if exact else 128) // itemsize, 64 // itemsize, 256 // itemsize
     return {
-        LATENCY: Forward(1, 64, 32, 64 // itemsize, 8 * itemsize, 8, 4, False),
+        LATENCY: Forward(1, 64, 32, 64 // itemsize, 32 * itemsize, 8, 4, False),
         MIDDLE: Forward(4, block_1, 64, block_c, block_k, 4, 2, True),
         THROUGHPUT: Forward(16, block_1, 64 if exact else 128, block_c, block_k, 4, 2, True),
     }
