@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import platform
 import sys
@@ -28,6 +29,16 @@ if platform.machine().lower() in ("x86_64", "amd64"):
     VARIANTS.update(avx2=(32, AVX2), avx512=(64, AVX512))
 
 
+def source_id() -> str:
+    """What kernels/cpu/native.py compares the built library with: the hash of the C++ it came from."""
+    files = sorted(glob.glob(f"{CSRC}/*.cpp") + glob.glob(f"{CSRC}/*.h"), key=os.path.basename)
+    digest = hashlib.sha256()
+    for file in files:
+        with open(file, "rb") as source:
+            digest.update(source.read())
+    return digest.hexdigest()[:16]
+
+
 class BuildKernels(build_ext):
     """The CPU kernels as a plain shared library: each file once per instruction set, threads.cpp once for all."""
 
@@ -42,7 +53,7 @@ class BuildKernels(build_ext):
     def build_extension(self, ext: Extension) -> None:
         """Compile for every instruction set of this machine's family, link once."""
         shared = [source for source in ext.sources if source.endswith("threads.cpp")]
-        objects = self._compile(shared, "shared", [])
+        objects = self._compile(shared, "shared", [f'-DSOURCE_ID="{source_id()}"'])
         for isa, (width, flags) in VARIANTS.items():
             defines = [f"-DISA={isa}", f"-DVECTOR_BYTES={width}", *flags]
             objects += self._compile([s for s in ext.sources if s not in shared], isa, defines)

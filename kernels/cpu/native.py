@@ -7,6 +7,7 @@ processor runs), "avx512", "avx2" or "baseline" (that one), "torch" (none: torch
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -78,12 +79,32 @@ def check(status: int) -> None:
         raise MemoryError("the CPU kernels found no memory for their scratch space")
 
 
+class StaleLibraryError(OSError):
+    """The built library does not come from the C++ that lies beside it."""
+
+
+def _check_source(library: ctypes.CDLL) -> None:
+    """StaleLibraryError where the sources are there (a checkout) and the library was built from others."""
+    files = sorted((f for f in _DIRECTORY.glob("csrc/*") if f.suffix in (".cpp", ".h")), key=lambda f: f.name)
+    if not files:
+        return
+    present = hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:16]
+    try:
+        library.source_id.restype = ctypes.c_char_p
+        built = library.source_id().decode()
+    except AttributeError:
+        built = "unknown"
+    if built != present:
+        raise StaleLibraryError(f"built from sources {built}, beside sources {present}; pip install -e . builds anew")
+
+
 def variants() -> dict[str, Kernels]:
     """Every instruction set that the built library holds and this processor runs, widest first."""
     path = next((p for p in map(_DIRECTORY.joinpath, ("_native.so", "_native.dll")) if p.exists()), None)
     if path is None:
         return {}
     library = ctypes.CDLL(str(path))
+    _check_source(library)
     library.cpu_runs.argtypes = [ctypes.c_char_p]
     runnable = [isa for isa in ISAS if library.cpu_runs(isa.encode()) and hasattr(library, f"pool_forward_{isa}")]
     return {isa: Kernels(library, isa) for isa in runnable}

@@ -51,6 +51,9 @@ extern "C" void run_chunks(void (*work)(void*, int64_t, int64_t, int64_t), void*
         take_parts(&job);
 }
 
+// The hash of the sources this library was built from, so that a stale one is noticed.
+extern "C" __attribute__((visibility("default"))) const char* source_id() { return SOURCE_ID; }
+
 // Whether this processor and its operating system run the named instruction set.
 extern "C" __attribute__((visibility("default"))) int cpu_runs(const char* isa) {
 #if defined(__x86_64__)

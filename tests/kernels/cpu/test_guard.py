@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -216,3 +217,21 @@ def test_the_package_builds_without_a_compiler(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "l" / "kernels" / "cpu" / "native.py").exists()
     assert not list((tmp_path / "l").rglob("_native.*"))
+
+
+def test_a_library_of_other_sources_is_not_used(tmp_path: Path) -> None:
+    """A checkout whose C++ changed after the build says so, and runs torch's operators instead of what is gone."""
+    shutil.copytree(ROOT / "kernels", tmp_path / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
+    if not (tmp_path / "kernels/cpu/_native.so").exists():
+        pytest.skip("the compiled kernels are not built here")
+    with (tmp_path / "kernels/cpu/csrc/threads.cpp").open("a") as source:
+        source.write("// changed\n")
+    script = (
+        "import torch, kernels; from kernels.cpu import native; assert native.KERNELS is None; print(native.REASON)"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_CNN_CPU"} | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert "pip install -e ." in done.stdout
