@@ -1,6 +1,7 @@
 """Write docs/api from the docstrings and docs/is-it-faster-for-me.md from the measured rows.
 
-`python tools/make_docs.py`, or `make docs`. --check writes nothing: exit code 1 if docs/api is not what the docstrings say.
+`python tools/make_docs.py`, or `make docs`. --check writes nothing: exit code 1 if docs/api is not what the docstrings
+say.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import re
 import shutil
 from pathlib import Path
@@ -66,6 +67,19 @@ def relative(text: str, depth: int) -> str:
     return IMPORT.sub(write, text)
 
 
+def metadata(backend: str, version: str, digest: str) -> str:
+    """What the Hub's loader reads first: the kernel's name, and the module name under which it is loaded."""
+    about = {
+        "name": NAME.replace("_", "-"),
+        "id": f"{NAME}_{backend}_{digest}",
+        "version": int(version.split(".")[0]),
+        "license": "Apache-2.0",
+        "python-depends": [],
+        "backend": {"type": backend},
+    }
+    return json.dumps(about, indent=1)
+
+
 def make(folder: Path) -> Path:
     """Write the folder anew; returns it."""
     version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
@@ -81,7 +95,9 @@ def make(folder: Path) -> Path:
         for path, text in files.items():
             (place / path).parent.mkdir(parents=True, exist_ok=True)
             (place / path).write_text(text)
-    (folder / "build.toml").write_text(BUILD.format(name=NAME, major=version[1].split(".")[0]))
+    for backend in BACKENDS:
+        (folder / "build" / f"torch-{backend}" / "metadata.json").write_text(metadata(backend, version[1], digest))
+    (folder / "build.toml").write_text(BUILD.format(name=NAME.replace("_", "-"), major=version[1].split(".")[0]))
     (folder / "README.md").write_text(CARD.format(version=version[1]))
     shutil.copy(ROOT / "LICENSE", folder / "LICENSE")
     return folder

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +41,8 @@ def test_layout(folder: Path) -> None:
     variants = sorted(p.name for p in (folder / "build").iterdir())
     assert variants == ["torch-cpu", "torch-cuda", "torch-rocm"]
     assert (folder / "build.toml").exists() and (folder / "torch-ext" / "triton_cnn" / "__init__.py").exists()
+    ids = {json.loads(path.read_text())["id"] for path in folder.glob("build/*/metadata.json")}
+    assert len(ids) == 3 and all(re.fullmatch(r"triton_cnn_[a-z]+_[0-9a-f]{10}", name) for name in ids)
     assert not list(folder.rglob("*.so")) and not list(folder.rglob("*.cpp"))
 
 
