@@ -16,6 +16,7 @@ from cnn.data import Dataset
 from cnn.models import build
 from cnn.settings import Recipe
 from cnn.training import Trainer
+from tests.cnn.learn.processes import in_float64
 
 ROOT = Path(__file__).parents[3]
 
@@ -41,13 +42,13 @@ def test_two_processes_train_like_one(name: str, digits: Dataset, tmp_path: Path
     done = torchrun(Path(__file__).with_name("processes.py"), name, tmp_path)
     assert done.returncode == 0, done.stderr
     torch.manual_seed(0)
-    model = build(name, {"dropout": 0.0} if name == "mlp" else {})
+    model = build(name, {"dropout": 0.0} if name == "mlp" else {}).double()
     recipe = Recipe(epochs=2, batch_size=10, augment=True)
-    last = list(Trainer(model, digits.limited(75), recipe, torch.device("cpu")).run())[-1]
+    last = list(Trainer(model, in_float64(digits.limited(75)), recipe, torch.device("cpu")).run())[-1]
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     for key, value in model.state_dict().items():
         assert torch.equal(first[key], second[key]), key
-        torch.testing.assert_close(first[key], value, rtol=0, atol=1e-5)
+        torch.testing.assert_close(first[key], value, rtol=0, atol=1e-9)
     assert first["loss"] == second["loss"] == pytest.approx(last.loss, abs=1e-5)
     assert first["correct"] == second["correct"] == last.test_correct
 
