@@ -28,3 +28,9 @@ def pytest_report_header() -> str:
 def fixed_random_numbers() -> None:
     """Every test draws the same numbers, whatever ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def settable_flags() -> None:
+    """torch.testing._internal forbids plain assignments to torch.backends flags for the rest of its process."""
+    setattr(torch.backends, "__allow_nonbracketed_mutation_flag", True)  # noqa: B010
