@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 NAME = "speedrun"
 HELP = "train LeNet-5 on MNIST to 99 %% of the test images by a fixed recipe: seconds and share of seeds, beside eager"
@@ -54,16 +55,18 @@ def run(args: argparse.Namespace) -> int:
     for name, found in results.items():
         summary = Summary(name, tuple(found))
         print(f"{name}: median {summary.seconds:.2f} s of training, 99 % reached by {summary.reached} of {len(found)}")
-        row = {
-            "case": "speedrun.mnist",
-            "provider": name,
-            "unit": "s",
-            "value": summary.seconds,
-            "spread": (max(r.seconds for r in found) - min(r.seconds for r in found)) / (2 * summary.seconds),
-            "reached": summary.reached,
-            "seeds": len(found),
-            "correct": [r.correct for r in found],
-            "recipe": vars(recipe),
-        }
-        rows.append(path, {**row, **about})
+        rows.append(path, {**_row(name, summary, found), "recipe": vars(recipe), **about})
     return 0
+
+
+def _row(name: str, summary: Any, found: list[Any]) -> dict[str, Any]:
+    return {
+        "case": "speedrun.mnist",
+        "provider": name,
+        "unit": "s",
+        "value": summary.seconds,
+        "spread": (max(r.seconds for r in found) - min(r.seconds for r in found)) / (2 * summary.seconds),
+        "reached": summary.reached,
+        "seeds": len(found),
+        "correct": [r.correct for r in found],
+    }
