@@ -33,4 +33,4 @@ def fixed_random_numbers() -> None:
 @pytest.fixture(autouse=True)
 def settable_flags() -> None:
     """torch.testing._internal forbids plain assignments to torch.backends flags for the rest of its process."""
-    setattr(torch.backends, "__allow_nonbracketed_mutation_flag", True)  # noqa: B010
+    torch.backends.flags_frozen.__globals__["__allow_nonbracketed_mutation_flag"] = True
