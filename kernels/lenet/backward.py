@@ -178,6 +178,7 @@ def backward_kernel(
                 C1,
                 8,
                 4,
+                False,
                 True,
                 PACKED,
                 DTYPE,

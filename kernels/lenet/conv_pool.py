@@ -36,6 +36,9 @@ def conv_pool(
     K: tl.constexpr,
     KPAD: tl.constexpr,
     PAD: tl.constexpr,
+    PH: tl.constexpr,
+    PW: tl.constexpr,
+    INNER: tl.constexpr,
     CHANNELS_LAST: tl.constexpr,
     AVERAGE: tl.constexpr,
     TANH: tl.constexpr,
@@ -47,8 +50,6 @@ def conv_pool(
     BLOCK_K: tl.constexpr,
 ):
     """One convolution with its activation and pool for `images` images; x, y and code begin at the first of them."""
-    PH: tl.constexpr = (H + 2 * PAD - 4) // 2
-    PW: tl.constexpr = (W + 2 * PAD - 4) // 2
     o_f = tl.arange(0, KPAD)
     m_f = o_f < K
     b_bias = tl.load(bias_ptr + o_f, mask=m_f, other=0.0).to(tl.float32)[None, :]
@@ -61,7 +62,7 @@ def conv_pool(
             x_ptr,
             w_ptr,
             packed_ptr,
-            o_image,
+            tl.minimum(o_image, images - 1) if INNER else o_image,
             o_pixel // PW,
             o_pixel % PW,
             m_m,
@@ -72,6 +73,7 @@ def conv_pool(
             K,
             KPAD,
             PAD,
+            INNER,
             False,
             PACKED,
             DTYPE,

@@ -2,6 +2,7 @@
 
 A program takes IMAGES images at a time through all five layers:
 
+    copy with zeros around, where the plan says so: conv1 then has no edges to test
     conv1, activation, pool   M = images x pooled pixels, K = 48, N = 4 x 8        -> y1
     conv2, activation, pool   M = images x pooled pixels, K = 48 x 8, N = 4 x 16   -> y2
     fc1, fc2, fc3             M = images                                           -> h1, h2, scores
@@ -12,6 +13,9 @@ next images, and stay in the L2 cache; with KEEP they are what backward needs, a
 a buffer in one round and its first write in the next there is a barrier too: y1's reads end before the second barrier,
 y2's before the third, h1's before the fourth, and h2's before the first three of the next round.
 
+The padded images are the program's own in either case; a barrier follows their writes, and their reads end before the
+barrier after conv1.
+
 Every zero of the window matrices meets a pixel of the patch, so that an infinite pixel or activation gives NaN.
 """
 
@@ -19,7 +23,7 @@ import triton
 import triton.language as tl
 
 from kernels.lenet.conv_pool import conv_pool
-from kernels.lenet.jit import activation, linear, linear_one
+from kernels.lenet.jit import activation, linear, linear_one, pad_images
 
 
 @triton.jit
@@ -45,6 +49,7 @@ def _linear(
 @triton.jit
 def forward_kernel(
     x_ptr,
+    padded_ptr,
     w1_ptr,
     b1_ptr,
     w2_ptr,
@@ -81,6 +86,7 @@ def forward_kernel(
     KEEP: tl.constexpr,
     OUTPUT: tl.constexpr,
     PACKED: tl.constexpr,
+    PADDED: tl.constexpr,
     DTYPE: tl.constexpr,
     CONV_PRECISION: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -95,6 +101,9 @@ def forward_kernel(
     """OUTPUT: "scores"; "prediction" = probabilities and class; "loss" = cross-entropy and its gradient in scores."""
     H1: tl.constexpr = (H + 2 * PAD - 4) // 2
     W1: tl.constexpr = (W + 2 * PAD - 4) // 2
+    # Rows and columns that the patches of all pooled pixels reach, columns rounded up for alignment.
+    PADDED_H: tl.constexpr = 2 * H1 + 4
+    PADDED_W: tl.constexpr = (2 * W1 + 9) // 4 * 4
     PX2: tl.constexpr = ((H1 - 4) // 2) * ((W1 - 4) // 2)
     FEATURES: tl.constexpr = C2 * PX2
     CODE: tl.constexpr = 4 if AVERAGE and TANH else 1
@@ -112,21 +121,29 @@ def forward_kernel(
         y2 = y2_ptr + place * FEATURES
         h1 = h1_ptr + place * F1
         h2 = h2_ptr + place * F2
+        x = x_ptr + first * (H * W)
+        if PADDED:
+            x = padded_ptr + tl.program_id(0).to(tl.int64) * (IMAGES * PADDED_H * PADDED_W)
+            pad_images(x_ptr + first * (H * W), x, images, H, W, PAD, PADDED_H, PADDED_W, 2 * W1 + 4, DTYPE, 1024)
+            tl.debug_barrier()
         conv_pool(
-            x_ptr + first * (H * W),
+            x,
             w1_ptr,
             packed_ptr,
             b1_ptr,
             y1,
             code1_ptr + place * (H1 * W1 * 8 * CODE),
             images,
-            H,
-            W,
+            PADDED_H if PADDED else H,
+            PADDED_W if PADDED else W,
             1,
             1,
             C1,
             8,
-            PAD,
+            0 if PADDED else PAD,
+            H1,
+            W1,
+            PADDED,
             True,
             AVERAGE,
             TANH,
@@ -153,6 +170,9 @@ def forward_kernel(
             C2,
             16,
             0,
+            (H1 - 4) // 2,
+            (W1 - 4) // 2,
+            False,
             False,
             AVERAGE,
             TANH,

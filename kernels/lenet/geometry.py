@@ -46,6 +46,12 @@ class LeNetGeometry:
         return (rows - TAPS + 1) // 2, (cols - TAPS + 1) // 2
 
     @property
+    def padded(self) -> tuple[int, int]:
+        """Rows and columns that the first layer's patches reach, columns rounded up to four."""
+        rows, cols = self.pooled1
+        return 2 * rows + 4, (2 * cols + 9) // 4 * 4
+
+    @property
     def pixels1(self) -> int:
         """Pixels of a map after the first pool."""
         return self.pooled1[0] * self.pooled1[1]

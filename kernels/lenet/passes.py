@@ -65,12 +65,15 @@ def forward(
         rows = programs * images
         y1, y2, h1, h2 = (x.new_empty((rows, *shapes[i][0][1:]), dtype=style.compute) for i in (0, 2, 4, 5))
         code1 = code2 = x.new_empty((0,), dtype=torch.uint8)
+    size = g.padded[0] * g.padded[1] if chosen.padded else 0
+    padded = x.new_empty((programs * images * size,), dtype=style.compute)
     scores, share, classes, loss = outputs
     names = [f"{kind}{i}_ptr" for i in range(1, 6) for kind in "wb"]
     launch(
         forward_kernel,
         programs,
         x_ptr=x,
+        padded_ptr=padded,
         **dict(zip(names, parameters, strict=True)),
         packed_ptr=packed,
         y1_ptr=y1,
@@ -93,6 +96,7 @@ def forward(
         KEEP=keep,
         OUTPUT=output,
         PACKED=packed.numel() > 0,
+        PADDED=chosen.padded,
         IMAGES=images,
         ROWS=1 if images == 1 else max(16, images),
         COLUMNS=_columns(g.classes),

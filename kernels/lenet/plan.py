@@ -19,7 +19,7 @@ class Forward:
     """images: at a time in a program; block_1, block_2: pooled pixels a tile of conv1 and conv2.
 
     block_c, block_k: inputs a step of conv2 and of a linear layer; packed: whether the window matrices are prepared by
-    a launch of their own.
+    a launch of their own; padded: whether images are first copied with zeros around them.
     """
 
     images: int
@@ -30,6 +30,7 @@ class Forward:
     num_warps: int
     num_stages: int
     packed: bool
+    padded: bool
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,9 @@ def forward_plans(itemsize: int, exact: bool) -> dict[int, Forward]:
     """
     block_c, block_k, block_1 = (64 if exact else 128) // itemsize, 64 // itemsize, 256 // itemsize
     return {
-        LATENCY: Forward(1, 64, 32, 64 // itemsize, 32 * itemsize, 8, 4, False),
-        MIDDLE: Forward(4, block_1, 64, block_c, block_k, 4, 2, True),
-        THROUGHPUT: Forward(16, block_1, 64 if exact else 128, block_c, block_k, 4, 2, True),
+        LATENCY: Forward(1, 64, 32, 64 // itemsize, 32 * itemsize, 8, 4, False, False),
+        MIDDLE: Forward(4, block_1, 64, block_c, block_k, 4, 2, True, True),
+        THROUGHPUT: Forward(16, block_1, 64 if exact else 128, block_c, block_k, 4, 2, True, True),
     }
 
 
