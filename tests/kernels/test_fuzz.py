@@ -1,6 +1,7 @@
 """Random geometry x dtype x layout x requires_grad against the float64 reference, on small integers: exact.
 
-The seed is in the report header; FUZZ_SEED=<seed> runs the same cases again, FUZZ_EXAMPLES=<n> as many as wanted. A counterexample becomes a named case.
+The seed is in the report header; FUZZ_SEED=<seed> runs the same cases again, FUZZ_EXAMPLES=<n> as many as wanted. A
+counterexample becomes a named case.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from tests.kernels.paths import CPU_PATH, TRITON_PATH, Path, overflow_checks, wh
 from tests.kernels.problems import DTYPES, OURS, REFERENCE, Problem, leaves, make
 
 EXAMPLES = {"triton": {"convolutions": 120, "pools": 400}, "cpu": {"convolutions": 1000, "pools": 1000}}
-"""About fifteen seconds each at most: a convolution takes 0.1 s in the interpreter, anything else a few milliseconds."""
+"""Fifteen seconds each at most: a convolution takes 0.1 s in the interpreter, anything else a few milliseconds."""
 
 
 def _pairs(low: int, high: int) -> st.SearchStrategy[Any]:
