@@ -91,6 +91,10 @@ def forward_kernel(
     CONV_PRECISION: tl.constexpr,
     PRECISION: tl.constexpr,
     IMAGES: tl.constexpr,
+    Y1_SIZE: tl.constexpr,
+    Y2_SIZE: tl.constexpr,
+    H1_SIZE: tl.constexpr,
+    H2_SIZE: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     BLOCK_1: tl.constexpr,
@@ -98,7 +102,10 @@ def forward_kernel(
     BLOCK_C: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """OUTPUT: "scores"; "prediction" = probabilities and class; "loss" = cross-entropy and its gradient in scores."""
+    """Y1_SIZE ... H2_SIZE: elements of a program's scratch without KEEP, where y1_ptr alone is read.
+
+    OUTPUT: "scores"; "prediction" = probabilities and class; "loss" = cross-entropy and its gradient in scores.
+    """
     H1: tl.constexpr = (H + 2 * PAD - 4) // 2
     W1: tl.constexpr = (W + 2 * PAD - 4) // 2
     # Rows and columns that the patches of all pooled pixels reach, columns rounded up for alignment.
@@ -115,12 +122,17 @@ def forward_kernel(
     for i_block in range(tl.program_id(0), num_blocks, tl.num_programs(0)):
         first = (zero + i_block) * IMAGES
         images = tl.minimum(n - i_block * IMAGES, IMAGES)
-        place = first if KEEP else tl.program_id(0).to(tl.int64) * IMAGES
         m_row = o_row < images
-        y1 = y1_ptr + place * (H1 * W1 * 8)
-        y2 = y2_ptr + place * FEATURES
-        h1 = h1_ptr + place * F1
-        h2 = h2_ptr + place * F2
+        if KEEP:
+            y1 = y1_ptr + first * (H1 * W1 * 8)
+            y2 = y2_ptr + first * FEATURES
+            h1 = h1_ptr + first * F1
+            h2 = h2_ptr + first * F2
+        else:  # one piece of scratch a program
+            y1 = y1_ptr + tl.program_id(0).to(tl.int64) * (Y1_SIZE + Y2_SIZE + H1_SIZE + H2_SIZE)
+            y2 = y1 + Y1_SIZE
+            h1 = y2 + Y2_SIZE
+            h2 = h1 + H1_SIZE
         x = x_ptr + first * (H * W)
         if PADDED:
             x = padded_ptr + tl.program_id(0).to(tl.int64) * (IMAGES * PADDED_H * PADDED_W)
@@ -132,7 +144,7 @@ def forward_kernel(
             packed_ptr,
             b1_ptr,
             y1,
-            code1_ptr + place * (H1 * W1 * 8 * CODE),
+            code1_ptr + first * (H1 * W1 * 8 * CODE),
             images,
             PADDED_H if PADDED else H,
             PADDED_W if PADDED else W,
@@ -161,7 +173,7 @@ def forward_kernel(
             packed_ptr + 48 * 32,
             b2_ptr,
             y2,
-            code2_ptr + place * (PX2 * 64 if AVERAGE and TANH else FEATURES),
+            code2_ptr + first * (PX2 * 64 if AVERAGE and TANH else FEATURES),
             images,
             H1,
             W1,

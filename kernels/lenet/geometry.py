@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -82,8 +83,8 @@ class LeNetGeometry:
             (self.classes,),
         )
 
-    @classmethod
-    def of(cls, x: Tensor, parameters: Sequence[Any], padding: int) -> LeNetGeometry:
+    @staticmethod
+    def of(x: Tensor, parameters: Sequence[Any], padding: int) -> LeNetGeometry:
         """Read the sizes and check them. RuntimeError where tensors do not fit, TypeError where they are none."""
         if len(parameters) != len(NAMES):
             raise TypeError(f"{OP}: expected {len(NAMES)} parameters ({', '.join(NAMES)}), got {len(parameters)}")
@@ -94,24 +95,10 @@ class LeNetGeometry:
             raise RuntimeError(f"{OP}: input must be [n, 1, h, w], not {tuple(x.shape)}")
         if padding < 0:
             raise RuntimeError(f"{OP}: negative padding is not supported, got {padding}")
-        n, _, h, w = x.shape
-        c1, c2, f1, f2, classes = (parameters[i].shape[0] if parameters[i].dim() else 0 for i in range(1, 10, 2))
-        g = cls(n, h, w, padding, c1, c2, f1, f2, classes)
-        g._check(parameters)
-        return g
-
-    def _check(self, parameters: Sequence[Tensor]) -> None:
-        if min(self.pooled1) < 1 or min(self.pooled2) < 1:
-            raise RuntimeError(
-                f"{OP}: input of {self.h} x {self.w} with padding {self.padding} is too small: after the second pool "
-                f"{self.pooled2[0]} x {self.pooled2[1]} pixels are left (at least 16 x 16 with its padding is needed)"
-            )
-        for name, p, shape in zip(NAMES, parameters, self.shapes, strict=True):
-            if tuple(p.shape) != shape:
-                raise RuntimeError(
-                    f"{OP}: {name} is {tuple(p.shape)}, but the input {self.h} x {self.w} with padding {self.padding} "
-                    f"and the other parameters need {shape}"
-                )
+        shapes = tuple(p.shape for p in parameters)
+        if torch.compiler.is_compiling() or not all(type(size) is int for size in x.shape):
+            return _checked.__wrapped__(x.shape, shapes, padding)
+        return _checked(x.shape, shapes, padding)
 
     def unsupported(self) -> str | None:
         """Why the one-kernel form does not hold this network, or None."""
@@ -122,6 +109,25 @@ class LeNetGeometry:
         if self.n > 2**20 or self.h * self.w > 2**16:
             return f"{OP}: {self.n} images of {self.h} x {self.w}; the fused kernel takes 2^20 images of 2^16 pixels"
         return None
+
+
+@lru_cache(maxsize=256)
+def _checked(image: tuple[int, ...], shapes: tuple[tuple[int, ...], ...], padding: int) -> LeNetGeometry:
+    n, _, h, w = image
+    c1, c2, f1, f2, classes = (shapes[i][0] if shapes[i] else 0 for i in range(1, 10, 2))
+    g = LeNetGeometry(n, h, w, padding, c1, c2, f1, f2, classes)
+    if min(g.pooled1) < 1 or min(g.pooled2) < 1:
+        raise RuntimeError(
+            f"{OP}: input of {h} x {w} with padding {padding} is too small: after the second pool "
+            f"{g.pooled2[0]} x {g.pooled2[1]} pixels are left (at least 16 x 16 with its padding is needed)"
+        )
+    for name, shape, wanted in zip(NAMES, shapes, g.shapes, strict=True):
+        if tuple(shape) != wanted:
+            raise RuntimeError(
+                f"{OP}: {name} is {tuple(shape)}, but the input {h} x {w} with padding {padding} and the other "
+                f"parameters need {wanted}"
+            )
+    return g
 
 
 def check_dtypes(x: Tensor, parameters: Sequence[Tensor], mixed: bool) -> None:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels.backend import CPU, TRITON, decline, path, unsupported
-from kernels.common.registration import any_requires_grad, may_need_gradient
+from kernels.common.registration import any_requires_grad, may_need_gradient, needs_dispatcher
 from kernels.cpu import lenet as cpu_lenet
 from kernels.lenet import autograd, layers
 from kernels.lenet.geometry import DTYPES, LeNetGeometry, check_dtypes
@@ -140,7 +140,10 @@ def _fused(
     if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
         return None
     dense = [p.contiguous() for p in parameters]
-    return autograd.lenet(x.contiguous(), labels, *dense, padding, *style, *numbers, output, keep)
+    x = x.contiguous()
+    if not keep and labels is None and not needs_dispatcher((x, *dense)):
+        return autograd.infer(x, dense, g, (*style, *numbers[:2]), numbers[2], output)
+    return autograd.lenet(x, labels, *dense, padding, *style, *numbers, output, keep)
 
 
 def _layers(x: Tensor, parameters: Sequence[Tensor], padding: int, style: tuple[bool, bool], arithmetic: Any) -> Tensor:

@@ -17,7 +17,7 @@ from kernels.lenet.backward import backward_kernel
 from kernels.lenet.forward import forward_kernel
 from kernels.lenet.geometry import LeNetGeometry
 from kernels.lenet.pack import pack_kernel
-from kernels.lenet.style import PACKED, Style, kept_shapes
+from kernels.lenet.style import FORWARD_PACKED, PACKED, Style, kept_shapes
 from kernels.lenet.wgrad import reduce_kernel, wgrad_kernel
 
 PACK_BLOCK = 512
@@ -48,26 +48,32 @@ def forward(
     style: Style,
     output: str,
     keep: bool,
-    outputs: Sequence[Tensor],
+    outputs: Sequence[Tensor | None],
 ) -> list[Tensor]:
-    """Fill outputs = (scores, share, classes, loss); the tensors of `kept_shapes`, empty ones unless `keep`."""
+    """Fill outputs = (scores, share, classes, loss), of which `output` says those needed.
+
+    Returns the tensors of `kept_shapes` if `keep`, else nothing.
+    """
     multiprocessors = _multiprocessors(x.device)
     images = plan.images_at_a_time(g.n, multiprocessors)
     chosen = plan.forward_plans(style.compute.itemsize, style.exact)[images]
     programs = plan.programs(g.n, images, multiprocessors)
-    shapes = kept_shapes(g, style)
-    packed = x.new_empty(shapes[-1][0] if keep or chosen.packed else (0,), dtype=style.compute)
-    if packed.numel():
-        _pack(parameters, packed, g, style, transposed=keep)
+    sizes = [-(-images * size // 16) * 16 for size in (g.pixels1 * 8, g.features, g.f1, g.f2)]
+    kept = [x.new_empty(shape, dtype=dtype) for shape, dtype in kept_shapes(g, style)] if keep else []
     if keep:
-        y1, code1, y2, code2, h1, h2 = (x.new_empty(shape, dtype=dtype) for shape, dtype in shapes[:-1])
+        y1, code1, y2, code2, h1, h2, packed = kept
     else:
-        rows = programs * images
-        y1, y2, h1, h2 = (x.new_empty((rows, *shapes[i][0][1:]), dtype=style.compute) for i in (0, 2, 4, 5))
-        code1 = code2 = x.new_empty((0,), dtype=torch.uint8)
-    size = g.padded[0] * g.padded[1] if chosen.padded else 0
-    padded = x.new_empty((programs * images * size,), dtype=style.compute)
-    scores, share, classes, loss = outputs
+        y1 = x.new_empty((programs * sum(sizes),), dtype=style.compute)
+        code1 = y2 = code2 = h1 = h2 = y1
+        packed = x.new_empty((FORWARD_PACKED,), dtype=style.compute) if chosen.packed else y1
+    if keep or chosen.packed:
+        _pack(parameters, packed, g, style, transposed=keep)
+    padded = y1
+    if chosen.padded:
+        padded = x.new_empty((programs * images * g.padded[0] * g.padded[1],), dtype=style.compute)
+    # What is not asked for is not written: any pointer will do.
+    scores, *rest = outputs
+    share, classes, loss = (scores if t is None else t for t in rest)
     names = [f"{kind}{i}_ptr" for i in range(1, 6) for kind in "wb"]
     launch(
         forward_kernel,
@@ -85,7 +91,7 @@ def forward(
         scores_ptr=scores,
         share_ptr=share,
         class_ptr=classes,
-        label_ptr=classes if labels is None else labels,
+        label_ptr=scores if labels is None else labels,
         loss_ptr=loss,
         n=g.n,
         H=g.h,
@@ -95,9 +101,10 @@ def forward(
         **style.arguments,
         KEEP=keep,
         OUTPUT=output,
-        PACKED=packed.numel() > 0,
+        PACKED=keep or chosen.packed,
         PADDED=chosen.padded,
         IMAGES=images,
+        **dict(zip(("Y1_SIZE", "Y2_SIZE", "H1_SIZE", "H2_SIZE"), sizes, strict=True)),
         ROWS=1 if images == 1 else max(16, images),
         COLUMNS=_columns(g.classes),
         BLOCK_1=chosen.block_1,
@@ -107,11 +114,11 @@ def forward(
         num_warps=chosen.num_warps,
         num_stages=chosen.num_stages,
     )
-    return [y1, code1, y2, code2, h1, h2, packed] if keep else [x.new_empty((0,), dtype=d) for _, d in shapes]
+    return kept
 
 
 def _pack(parameters: Sequence[Tensor], packed: Tensor, g: LeNetGeometry, style: Style, transposed: bool) -> None:
-    entries = PACKED if transposed else 48 * 32 + 48 * 8 * 64
+    entries = PACKED if transposed else FORWARD_PACKED
     launch(
         pack_kernel,
         entries // PACK_BLOCK,
@@ -220,7 +227,7 @@ def _backward_data(
         dscores_ptr=dy if share is None else share,
         scale_ptr=dy,
         **{f"w{i}_ptr": weight for i, weight in enumerate(weights, start=2)},
-        packed_ptr=packed[48 * 32 + 48 * 8 * 64 :],
+        packed_ptr=packed[FORWARD_PACKED:],
         y2_ptr=y2,
         code2_ptr=code2,
         h1_ptr=h1,

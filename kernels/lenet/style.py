@@ -11,8 +11,10 @@ import triton.language as tl
 from kernels.common.precision import tf32_allowed
 from kernels.lenet.geometry import LeNetGeometry
 
-PACKED = 48 * 32 + 48 * 8 * 64 + 48 * 16 * 32
-"""Entries of the window matrices of conv1, conv2 and conv2 transposed."""
+FORWARD_PACKED = 48 * 32 + 48 * 8 * 64
+"""Entries of the window matrices of conv1 and conv2."""
+PACKED = FORWARD_PACKED + 48 * 16 * 32
+"""The same, and those of conv2 transposed."""
 _TYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
 # Three products of the two halves of each number: float32's accuracy on tensor cores. AMD has no TF32 to build it of.
 _FLOAT32 = "ieee" if torch.version.hip else "tf32x3"

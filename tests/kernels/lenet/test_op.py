@@ -142,7 +142,7 @@ def test_launches_of_large_batches(triton: Path, n: int) -> None:
     assert pack.kernel.__name__ == "pack_kernel" and forward.arguments["n"] == n
     images = forward.arguments["IMAGES"]
     assert forward.grid == 2 * 132 or triton.device != "cpu"
-    assert forward.arguments["y1_ptr"].shape == (forward.grid * images, 196, 8)
+    assert forward.arguments["y1_ptr"].numel() <= forward.grid * (images * (196 * 8 + 400 + 120 + 84) + 4 * 16)
     assert images * 28 * 28 * 8 < 2**31
 
 
