@@ -97,7 +97,7 @@ def test_every_operator_is_checked(triton: Path) -> None:
 
     checked = {op.name() for op, _ in _operator_samples("cpu")}
     registered = {name for name in torch._C._dispatch_get_all_op_names() if name.startswith(NAMESPACE)}
-    assert checked == registered
+    assert checked == {name for name in registered if "lenet" not in name}  # LeNet's are checked beside its kernels
 
 
 @pytest.mark.parametrize("to", [torch.float16, torch.bfloat16], ids=str)
