@@ -63,6 +63,6 @@ def draw_row(panel: Any, layer: str, kind: str, maps: Tensor) -> None:
     many = f"{count} maps {height}x{width}" + (f", first {shown}" if shown < count else "")
     text.set_axis_off()
     text.text(0, 0.5, f"{what}\n{many}\n{scale}", va="center", fontsize=9, linespacing=1.5)
-    for number, (place, values) in enumerate(zip(axes, maps, strict=False)):
+    for number, (place, values) in enumerate(zip(axes, maps, strict=False), start=1):
         show_map(place, values, reach, signed)
         place.set_title(f"{number}", fontsize=8, pad=2)
