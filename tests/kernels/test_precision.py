@@ -82,7 +82,8 @@ def test_float32_is_as_accurate_as_torchs(path: Path, channels_last: bool) -> No
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_low_precision_sums_in_float32(path: Path, dtype: torch.dtype) -> None:
-    """4,608 products of ones: summed in 16 bits the result would stay far below."""
-    x: Any = torch.ones(1, 512, 3, 3, device=path.device, dtype=dtype)
-    y = kernels.conv2d(x, torch.ones(1, 512, 3, 3, device=path.device, dtype=dtype))
-    assert float(y) == 4608.0
+    """2048 and 4,607 times 1/64: in 16 bits what follows the 2048 would be rounded away."""
+    w: Any = torch.full((1, 512, 3, 3), 1 / 64, device=path.device, dtype=dtype)
+    w[0, 0, 0, 0] = 2048
+    y = kernels.conv2d(torch.ones(1, 512, 3, 3, device=path.device, dtype=dtype), w)
+    assert float(y) == float(torch.tensor(2048 + 4607 / 64, dtype=dtype))
