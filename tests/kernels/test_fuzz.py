@@ -79,10 +79,13 @@ def pools(draw: st.DrawFn) -> Problem:
     return Problem("fuzz", function, (shape,), options)
 
 
-def _crashes_torch(problem: Problem) -> bool:
-    """torch 2.13's convolution dies on CPUs where the padding is wider than the kernel (channels_last, strided)."""
-    taps, options = problem.shapes[1][2:], problem.options
-    padding, dilation = _both(options["padding"]), _both(options["dilation"])
+def _beyond_torch(problem: Problem, dtype: torch.dtype) -> bool:
+    """Whether torch 2.13's own convolution, which the CPU path may run, fails on CPUs: it dies where the padding is wider
+    than the kernel, and its bfloat16 weight gradient of one-pixel images reads memory that nobody wrote."""
+    x, (_, c_group, *taps) = problem.shapes[0], problem.shapes[1]
+    if dtype == torch.bfloat16 and c_group >= 16 and min(x[-2:]) == 1:
+        return True
+    padding, dilation = _both(problem.options["padding"]), _both(problem.options["dilation"])
     return any(padding[i] > dilation[i] * (taps[i] - 1) for i in (0, 1))
 
 
@@ -101,7 +104,7 @@ def _check(
             problem.ours(*tensors)
         return
     if path is CPU_PATH and "groups" in problem.options:
-        assume(not _crashes_torch(problem))
+        assume(not _beyond_torch(problem, dtype))
     event(f"{problem.function} {str(dtype)[6:]}")
     ours = leaves(tensors, wants[: len(tensors)])
     exact = leaves([None if t is None else t.double().cpu() for t in tensors], wants[: len(tensors)])
