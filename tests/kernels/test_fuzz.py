@@ -79,12 +79,9 @@ def pools(draw: st.DrawFn) -> Problem:
     return Problem("fuzz", function, (shape,), options)
 
 
-def _beyond_torch(problem: Problem, dtype: torch.dtype) -> bool:
-    """Whether torch 2.13's own convolution, which the CPU path may run, fails: it dies where the padding is wider
-    than the kernel, and its bfloat16 weight gradient of one-pixel images reads memory that nobody wrote."""
-    x, (_, c_group, *taps) = problem.shapes[0], problem.shapes[1]
-    if dtype == torch.bfloat16 and c_group >= 16 and min(x[-2:]) == 1:
-        return True
+def _crashes_torch(problem: Problem) -> bool:
+    """torch 2.13's own convolution, which the CPU path may run, dies where the padding is wider than the kernel."""
+    taps = problem.shapes[1][2:]
     padding, dilation = _both(problem.options["padding"]), _both(problem.options["dilation"])
     return any(padding[i] > dilation[i] * (taps[i] - 1) for i in (0, 1))
 
@@ -93,7 +90,9 @@ def _check(
     path: Path, problem: Problem, dtype: torch.dtype, channels_last: tuple[bool, ...], wants: tuple[bool, ...]
 ) -> None:
     if path is CPU_PATH and "groups" in problem.options:
-        assume(not _beyond_torch(problem, dtype))
+        assume(not _crashes_torch(problem))
+        if dtype == torch.bfloat16:  # torch's weight gradient of narrow images reads memory that nobody wrote
+            wants = (wants[0], False, wants[2])
     torch.manual_seed(1)
     tensors = [
         make(s, path.device, dtype, form, integers=True) for s, form in zip(problem.shapes, channels_last, strict=False)
