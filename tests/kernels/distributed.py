@@ -70,5 +70,6 @@ def worker(rank: int, world: int, kind: str, path: str, file: str) -> None:
             state[name.removeprefix("module.")] = p.full_tensor() if hasattr(p, "full_tensor") else p.detach()
         if rank == 0:
             torch.save(state, file)
+        dist.barrier()  # a process that leaves early would take the connection of the other with it
     finally:
         dist.destroy_process_group()
