@@ -73,3 +73,4 @@ def worker(rank: int, world: int, kind: str, path: str, file: str) -> None:
         dist.barrier()  # a process that leaves early would take the connection of the other with it
     finally:
         dist.destroy_process_group()
+    os._exit(0)  # gloo's threads sometimes outlive the interpreter, and abort the process that is done
