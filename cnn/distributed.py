@@ -62,5 +62,7 @@ def joined(device: torch.device) -> Iterator[tuple[World, torch.device]]:
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield World(distributed.get_rank(), size), device
+        # All leave together: a process that ends while another still writes would break the connection under it.
+        distributed.barrier()
     finally:
         distributed.destroy_process_group()
