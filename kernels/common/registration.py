@@ -3,7 +3,8 @@
 The pattern: define + CPU, CUDA and fake implementations, one hand-written Autograd kernel, a vmap rule and an autocast
 rule, behind a front function that skips the dispatcher when nothing but plain tensors is involved. Against
 torch.library.custom_op and register_autograd it costs a fifth per call, and it is the form under which torch.func,
-forward-mode AD, compile and export all give right answers. All private torch names of the package are in this file.
+forward-mode AD, compile and export all give right answers. It needs private names of torch: they are in this file, and
+a few more in kernels/cpu/guard.py and kernels/lenet/op.py.
 """
 
 from __future__ import annotations
