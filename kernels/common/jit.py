@@ -85,19 +85,3 @@ def first_tap(o, STRIDE: tl.constexpr, DILATION: tl.constexpr, STEP: tl.constexp
     for i in tl.static_range(STEP):
         tap = tl.where((o - (STEP - 1 - i) * DILATION) % STRIDE == 0, STEP - 1 - i, tap)
     return tap
-
-
-@triton.jit
-def reduce_splits_kernel(
-    partial_ptr, out_ptr, numel, splits, INDEX: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr
-):
-    """out[i] = sum over s of partial[s, i], in the order of s: the second pass of a two-pass sum."""
-    i = tl.program_id(0).to(INDEX)
-    o = i * BLOCK + tl.arange(0, BLOCK)
-    m = o < numel
-    b_sum = tl.zeros((BLOCK,), ACC)
-    p_partial = partial_ptr + o
-    for _ in range(splits):
-        b_sum += tl.load(p_partial, mask=m, other=0.0)
-        p_partial += numel
-    tl.store(out_ptr + o, b_sum.to(out_ptr.dtype.element_ty), mask=m)

@@ -6,13 +6,15 @@ N = c             input channels of one group
 K = r' * s' * k   the taps that reach this phase x output channels, channels fastest
 
 Row h receives tap r from output row (h + pad - r * dilation) / stride where that is whole. Within a phase the taps that
-qualify are the same for every pixel: first_tap, then every STEP-th. A stride of 2 needs no masked product.
+qualify are the same for every pixel: a first one, then every STEP-th. A stride of 2 needs no masked product. SPLIT cuts
+K as in fprop.
 """
 
 import triton
 import triton.language as tl
 
-from kernels.common.jit import dot, first_tap, tap_inside, taps_inside, unravel
+from kernels.common.jit import dot, tap_inside, taps_inside, unravel
+from kernels.conv2d.order import phase_of, place, share
 
 
 @triton.jit
@@ -26,6 +28,7 @@ def dgrad_kernel(
     c,
     p,
     q,
+    splits,
     stride_dy_n,
     stride_dy_k,
     stride_dy_p,
@@ -34,6 +37,7 @@ def dgrad_kernel(
     stride_w_c,
     stride_w_r,
     stride_w_s,
+    stride_dx_split,
     stride_dx_n,
     stride_dx_c,
     stride_dx_h,
@@ -49,6 +53,7 @@ def dgrad_kernel(
     DIL_W: tl.constexpr,
     STEP_H: tl.constexpr,
     STEP_W: tl.constexpr,
+    SPLIT: tl.constexpr,
     INDEX: tl.constexpr,
     PRECISION: tl.constexpr,
     ACC: tl.constexpr,
@@ -63,15 +68,14 @@ def dgrad_kernel(
     pixels = (zero + n) * phase_rows * phase_cols
     num_n = tl.cdiv(c, BLOCK_N)
     num_m = tl.cdiv(pixels, BLOCK_M)
-    i_n = tl.program_id(0) % num_n
-    i_m = tl.program_id(0) // num_n % num_m
-    i_rest = tl.program_id(0) // num_n // num_m
-    i_phase = (i_rest % (STRIDE_H * STRIDE_W)).to(tl.int32)
-    i_g = (i_rest // (STRIDE_H * STRIDE_W)).to(tl.int64)
-    phase_h = i_phase // STRIDE_W
-    phase_w = i_phase % STRIDE_W
-    first_r = first_tap(phase_h + PAD_H, STRIDE_H, DIL_H, STEP_H, R)
-    first_s = first_tap(phase_w + PAD_W, STRIDE_W, DIL_W, STEP_W, S)
+    num = num_m * num_n * (STRIDE_H * STRIDE_W)
+    i_m, i_n, i_phase = place(tl.program_id(0) % num, num_m, num_n, STRIDE_H * STRIDE_W)
+    i_rest = tl.program_id(0) // num
+    i_split = i_rest % splits
+    i_g = (i_rest // splits).to(tl.int64)
+    i_phase = i_phase.to(tl.int32)
+    phase_h, first_r = phase_of(i_phase // STRIDE_W, R, STRIDE_H, PAD_H, DIL_H, STEP_H)
+    phase_w, first_s = phase_of(i_phase % STRIDE_W, S, STRIDE_W, PAD_W, DIL_W, STEP_W)
     # Counts of taps that reach the phase; without a stride all do, and the loop's divisions are by constants.
     MOST_R: tl.constexpr = (R + STEP_H - 1) // STEP_H
     MOST_S: tl.constexpr = (S + STEP_W - 1) // STEP_W
@@ -100,7 +104,11 @@ def dgrad_kernel(
     p_w = p_w[None, :] + ((zero + o_k) * stride_w_k)[:, None]
 
     b_dx = tl.zeros((BLOCK_M, BLOCK_N), ACC)
-    for step in range(num_r * num_s * NUM_K):
+    first = 0
+    last = num_r * num_s * NUM_K
+    if SPLIT:
+        first, last = share(last, i_split.to(tl.int32), splits)
+    for step in range(first, last):
         tap = step // NUM_K
         k_0 = (step - tap * NUM_K) * BLOCK_K
         a_r = tap // num_s
@@ -117,6 +125,8 @@ def dgrad_kernel(
         b_w = tl.load(p_w + o_f, mask=m_w, other=0.0)
         b_dx = dot(b_dy, b_w, b_dx, PRECISION)
 
+    if SPLIT:
+        dx_ptr += i_split.to(tl.int64) * stride_dx_split
     o_dx = (o_i * stride_dx_n + (zero + o_h) * stride_dx_h + (zero + o_w) * stride_dx_w)[:, None]
     o_dx += ((zero + o_n) * stride_dx_c)[None, :]
     b_dx = b_dx.to(dx_ptr.dtype.element_ty)

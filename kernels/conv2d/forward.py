@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -22,6 +20,7 @@ from kernels.conv2d.fprop_pool import fprop_pool_kernel
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.pack import channels_innermost, channels_outermost
 from kernels.conv2d.plan import plan
+from kernels.conv2d.splits import partial_sums, reduce
 
 
 def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bool) -> Tensor:
@@ -34,8 +33,6 @@ def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bo
         y.zero_() if bias is None else y.copy_(bias[:, None, None])
         return y.relu_() if relu else y
     chosen = plan("fprop", g, x.element_size(), planning_card(x))
-    head: dict[str, Any] = {"x_ptr": x, "w_ptr": w, "bias_ptr": x if bias is None else bias, "y_ptr": y}
-    flags = {"HAS_BIAS": bias is not None, "RELU": relu}
     if chosen.tile is None:
         thin.fprop(x, w, bias, y, g, relu)
         return y
@@ -43,30 +40,40 @@ def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bo
         y = batch.fprop(x, w, bias, g, relu, chosen.tile)
         return y if channels_last else channels_outermost(y)
     if chosen.packed:
-        head["x_ptr"] = x = channels_innermost(x)
-        head["w_ptr"] = w = channels_innermost(w)
-        head["y_ptr"] = y = y if channels_last else empty(y, y.shape, True)
+        x, w = channels_innermost(x), channels_innermost(w)
+        y = y if channels_last else empty(y, y.shape, True)
+    split = chosen.splits > 1
+    out = partial_sums(y, chosen.splits) if split else y
     pixels = g.n * g.p * g.q
     launch_gemm(
         fprop_kernel,
-        g.groups * tiles(pixels, g.k_group, chosen.tile),
+        g.groups * chosen.splits * tiles(pixels, g.k_group, chosen.tile),
         chosen.tile,
-        **head,
+        x_ptr=x,
+        w_ptr=w,
+        bias_ptr=x if bias is None else bias,
+        y_ptr=out,
         pixels=pixels,
         h=g.h,
         w=g.w,
         k=g.k_group,
         p=g.p,
         q=g.q,
+        splits=chosen.splits,
         **strides("x", x, "nchw"),
         **strides("w", w, "kcrs"),
+        stride_y_split=y.numel(),
         **strides("y", y, "nkpq"),
         C=g.c_group,
         **window(g),
-        **flags,
+        HAS_BIAS=bias is not None and not split,
+        RELU=relu and not split,
         FLAT=not chosen.packed,
+        SPLIT=split,
         **numerics(x, w, y),
     )
+    if split:
+        reduce(out, y, bias, relu)
     return y if channels_last or not chosen.packed else channels_outermost(y)
 
 

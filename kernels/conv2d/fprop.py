@@ -5,6 +5,9 @@ M = n * p * q   output pixels
 N = k           output channels of one group
 K = r * s * c   filter taps, channels fastest
 
+A small problem is cut along K as well (SPLIT): y is then float32 partial sums, which splits.reduce adds up before bias
+and ReLU.
+
 Two orders of K. Blocked: one flat loop over taps x channel blocks, so that a step reads one tap and its image test is
 one comparison per pixel. Flat (few channels): a step takes BLOCK_K consecutive (r, s, c), so that little is padding.
 """
@@ -13,6 +16,7 @@ import triton
 import triton.language as tl
 
 from kernels.common.jit import dot, relu, tap_inside, taps_inside, unravel
+from kernels.conv2d.order import place, share
 
 
 @triton.jit
@@ -27,6 +31,7 @@ def fprop_kernel(
     k,
     p,
     q,
+    splits,
     stride_x_n,
     stride_x_c,
     stride_x_h,
@@ -35,6 +40,7 @@ def fprop_kernel(
     stride_w_c,
     stride_w_r,
     stride_w_s,
+    stride_y_split,
     stride_y_n,
     stride_y_k,
     stride_y_p,
@@ -51,6 +57,7 @@ def fprop_kernel(
     HAS_BIAS: tl.constexpr,
     RELU: tl.constexpr,
     FLAT: tl.constexpr,
+    SPLIT: tl.constexpr,
     INDEX: tl.constexpr,
     PRECISION: tl.constexpr,
     ACC: tl.constexpr,
@@ -60,9 +67,10 @@ def fprop_kernel(
 ):
     num_n = tl.cdiv(k, BLOCK_N)
     num_m = tl.cdiv(pixels, BLOCK_M)
-    i_n = tl.program_id(0) % num_n
-    i_m = tl.program_id(0) // num_n % num_m
-    i_g = (tl.program_id(0) // num_n // num_m).to(tl.int64)
+    i_m, i_n, _ = place(tl.program_id(0) % (num_m * num_n), num_m, num_n, 1)
+    i_rest = tl.program_id(0) // (num_m * num_n)
+    i_split = i_rest % splits
+    i_g = (i_rest // splits).to(tl.int64)
 
     zero = tl.full((), 0, INDEX)  # makes an offset as wide as INDEX
     o_m = i_m.to(INDEX) * BLOCK_M + tl.arange(0, BLOCK_M)
@@ -97,7 +105,11 @@ def fprop_kernel(
         b_taps = taps_inside(o_h, o_w, m_m, h, w, R, S, DIL_H, DIL_W)
         p_x = p_x[:, None] + o_k[None, :] * stride_x_c
         p_w = p_w[None, :] + o_k[:, None] * stride_w_c
-        for step in range(R * S * NUM_C):
+        first = 0
+        last = R * S * NUM_C
+        if SPLIT:
+            first, last = share(R * S * NUM_C, i_split, splits)
+        for step in range(first, last):
             tap = step // NUM_C
             r = tap // S
             c_0 = (step - tap * NUM_C) * BLOCK_K
@@ -117,6 +129,8 @@ def fprop_kernel(
         b_y += tl.load(bias_ptr + i_g * k + o_n, mask=m_n, other=0.0).to(ACC)[None, :]
     if RELU:
         b_y = relu(b_y)
+    if SPLIT:
+        y_ptr += i_split.to(tl.int64) * stride_y_split
     o_y = (o_i * stride_y_n + o_p * stride_y_p + o_q * stride_y_q)[:, None] + ((zero + o_n) * stride_y_k)[None, :]
     b_y = b_y.to(y_ptr.dtype.element_ty)
     tl.store(y_ptr + i_g * k * stride_y_k + o_y, b_y, mask=m_m[:, None] & m_n[None, :])

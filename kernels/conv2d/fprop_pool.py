@@ -15,6 +15,7 @@ import triton
 import triton.language as tl
 
 from kernels.common.jit import dot, tap_inside, taps_inside, unravel
+from kernels.conv2d.order import place
 from kernels.conv2d.pool_epilogue import pooled
 
 
@@ -65,9 +66,8 @@ def fprop_pool_kernel(
 ):
     num_n = tl.cdiv(k, BLOCK_N)
     num_m = tl.cdiv(pixels, BLOCK_M)
-    i_n = tl.program_id(0) % num_n
-    i_m = tl.program_id(0) // num_n % num_m
-    i_g = (tl.program_id(0) // num_n // num_m).to(tl.int64)
+    i_m, i_n, _ = place(tl.program_id(0) % (num_m * num_n), num_m, num_n, 1)
+    i_g = (tl.program_id(0) // (num_m * num_n)).to(tl.int64)
 
     zero = tl.full((), 0, INDEX)
     o_m = i_m.to(INDEX) * BLOCK_M + tl.arange(0, BLOCK_M)

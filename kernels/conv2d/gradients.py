@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
-import triton.language as tl
 from torch import Tensor
 
-from kernels.common.jit import reduce_splits_kernel
 from kernels.common.launch import launch
 from kernels.common.layout import empty
 from kernels.conv2d import batch, thin
 from kernels.conv2d.arguments import (
-    LIMIT,
     accumulator,
     index,
     launch_gemm,
@@ -27,8 +23,9 @@ from kernels.conv2d.arguments import (
 from kernels.conv2d.dgrad import dgrad_kernel
 from kernels.conv2d.dz import dz_kernel
 from kernels.conv2d.geometry import Conv2dGeometry
-from kernels.conv2d.pack import channels_innermost, channels_outermost
-from kernels.conv2d.plan import PROGRAMS, plan
+from kernels.conv2d.pack import channels_innermost, channels_outermost, dense_channels_innermost
+from kernels.conv2d.plan import PROGRAMS, plan, wgrad_tiles
+from kernels.conv2d.splits import partial_sums, reduce
 from kernels.conv2d.thin import per_split, sum_block
 from kernels.conv2d.wgrad import wgrad_kernel
 
@@ -39,7 +36,6 @@ def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
     if dx.numel() == 0:
         return dx
     chosen = plan("dgrad", g, dy.element_size(), planning_card(dy))
-    head: dict[str, Any] = {"dy_ptr": dy, "w_ptr": w, "dx_ptr": dx}
     if chosen.tile is None:
         thin.dgrad(dy, w, dx, g)
         return dx
@@ -47,31 +43,38 @@ def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
         dx = batch.dgrad(dy, w, g, chosen.tile)
         return dx if channels_last else channels_outermost(dx)
     if chosen.packed:
-        head["dy_ptr"] = dy = channels_innermost(dy)
-        head["w_ptr"] = w = _packed_for_dgrad(w)
-        head["dx_ptr"] = dx = dx if channels_last else empty(dx, dx.shape, True)
+        dy, w = channels_innermost(dy), _packed_for_dgrad(w)
+        dx = dx if channels_last else empty(dx, dx.shape, True)
+    out = partial_sums(dx, chosen.splits) if chosen.splits > 1 else dx
     phase_pixels = g.n * math.ceil(g.h / g.stride[0]) * math.ceil(g.w / g.stride[1])
     phases = g.stride[0] * g.stride[1]
     launch_gemm(
         dgrad_kernel,
-        phases * g.groups * tiles(phase_pixels, g.c_group, chosen.tile),
+        phases * g.groups * chosen.splits * tiles(phase_pixels, g.c_group, chosen.tile),
         chosen.tile,
-        **head,
+        dy_ptr=dy,
+        w_ptr=w,
+        dx_ptr=out,
         n=g.n,
         h=g.h,
         w=g.w,
         c=g.c_group,
         p=g.p,
         q=g.q,
+        splits=chosen.splits,
         **strides("dy", dy, "nkpq"),
         **strides("w", w, "kcrs"),
+        stride_dx_split=dx.numel(),
         **strides("dx", dx, "nchw"),
         K=g.k_group,
         **window(g),
         STEP_H=g.stride[0] // math.gcd(g.stride[0], g.dilation[0]),
         STEP_W=g.stride[1] // math.gcd(g.stride[1], g.dilation[1]),
+        SPLIT=chosen.splits > 1,
         **numerics(dy, w, dx),
     )
+    if chosen.splits > 1:
+        reduce(out, dx)
     return dx if channels_last or not chosen.packed else channels_outermost(dx)
 
 
@@ -90,8 +93,8 @@ def wgrad(dy: Tensor, x: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
         return dw.zero_()
     chosen = plan("wgrad", g, dy.element_size(), planning_card(dy))
     if chosen.packed and chosen.algorithm != "batch":
-        dy, x = channels_innermost(dy), channels_innermost(x)
-    partial = _partial(dw, chosen.splits)
+        dy, x = dense_channels_innermost(dy), channels_innermost(x)
+    partial = partial_sums(dw, chosen.splits)
     if chosen.tile is None:
         thin.wgrad(dy, x, dw, partial, g, chosen.splits)
     elif chosen.algorithm == "batch":
@@ -99,7 +102,7 @@ def wgrad(dy: Tensor, x: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
     else:
         launch_gemm(
             wgrad_kernel,
-            chosen.splits * g.groups * tiles(g.k_group, g.c_group * g.r * g.s, chosen.tile),
+            chosen.splits * g.groups * wgrad_tiles(g, chosen.tile, chosen.packed),
             chosen.tile,
             dy_ptr=dy,
             x_ptr=x,
@@ -118,9 +121,10 @@ def wgrad(dy: Tensor, x: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
             Q=g.q,
             C=g.c_group,
             **window(g),
+            FLAT=not chosen.packed,
             **numerics(dy, x, dw),
         )
-    _reduce(partial, dw)
+    reduce(partial, dw)
     return dw
 
 
@@ -140,7 +144,7 @@ def dz_bias(
     block_m, block_n = sum_block(channels_last)
     blocks = math.ceil(k / block_n)
     splits = max(1, min(math.ceil(PROGRAMS / blocks), math.ceil(pixels / block_m)))
-    partial = _partial(db, splits)
+    partial = partial_sums(db, splits)
     launch(
         dz_kernel,
         splits * blocks,
@@ -165,30 +169,5 @@ def dz_bias(
         BLOCK_M=block_m,
         BLOCK_N=block_n,
     )
-    _reduce(partial, db)
+    reduce(partial, db)
     return dz, db
-
-
-def _partial(out: Tensor, splits: int) -> Tensor:
-    """Where the first pass writes: `out` itself when there is one split of its own dtype, else [splits, numel]."""
-    acc = torch.float64 if out.dtype == torch.float64 else torch.float32
-    if splits == 1 and acc == out.dtype:
-        return out
-    return torch.empty((splits, out.numel()), dtype=acc, device=out.device)
-
-
-def _reduce(partial: Tensor, out: Tensor) -> None:
-    """The second pass. Both sides are dense in the same order, so that it needs no coordinates."""
-    if partial is out:
-        return
-    launch(
-        reduce_splits_kernel,
-        math.ceil(out.numel() / 256),
-        partial_ptr=partial,
-        out_ptr=out,
-        numel=out.numel(),
-        splits=partial.shape[0],
-        INDEX=tl.int64 if partial.numel() > LIMIT else tl.int32,
-        ACC=accumulator(out),
-        BLOCK=256,
-    )

@@ -13,6 +13,7 @@ from functools import lru_cache
 from itertools import product
 
 from kernels.common.device import H100, Card
+from kernels.conv2d.cost import Work
 from kernels.conv2d.geometry import Conv2dGeometry
 
 PASSES = ("fprop", "fprop_pool", "dgrad", "wgrad")
@@ -41,7 +42,7 @@ class Tile:
 @dataclass(frozen=True)
 class Plan:
     """algorithm: "gemm", "batch" or "direct" (tile None). packed: operands have adjacent channels, and K is walked in
-    blocks of them. splits: parts of wgrad's sum."""
+    blocks of them. splits: parts that the sum is cut in."""
 
     algorithm: str
     tile: Tile | None
@@ -91,23 +92,27 @@ def tiles(which: str, itemsize: int, card: Card = H100, packed: bool = True) -> 
     ]
 
 
-def _fit(size: int, choices: Iterator[int] | list[int]) -> int:
-    """The smallest choice that holds `size`, or the largest there is."""
-    ordered = sorted(set(choices))
-    return next((c for c in ordered if c >= size), ordered[-1])
+def _cheapest(work: Work, allowed: list[Tile]) -> tuple[Tile, int]:
+    """The tile and the number of parts with the lowest estimate; the first of equals, with fewer parts."""
+    choices = [(t, parts) for t in allowed for parts in work.parts(t.block_m, t.block_n, t.block_k)]
+    return min(choices, key=lambda c: work.cycles(c[0].block_m, c[0].block_n, c[0].block_k, c[1]))
 
 
-def _choose_tile(which: str, m: int, n: int, k: int, groups: int, allowed: list[Tile]) -> Tile:
-    block_n = _fit(n, [t.block_n for t in allowed])
-    allowed = [t for t in allowed if t.block_n == block_n]
-    block_k = _fit(k, [t.block_k for t in allowed])
-    allowed = [t for t in allowed if t.block_k == block_k]
-    heights = sorted((t.block_m for t in allowed), reverse=True)
-    block_m = _fit(m, heights)
-    if which != "wgrad":  # a small problem is cut finer until it fills the card; wgrad is cut by its splits
-        while block_m > heights[-1] and groups * -(-m // block_m) * -(-n // block_n) < PROGRAMS:
-            block_m = heights[heights.index(block_m) + 1]
-    return next(t for t in allowed if t.block_m == block_m)
+def _work(which: str, g: Conv2dGeometry, itemsize: int, card: Card, packed: bool) -> Work:
+    """The matrix product that a pass is. Few channels (not packed) join the taps in one sum, or in one width."""
+    taps, pixels = g.r * g.s, g.n * g.p * g.q
+    if which == "dgrad":
+        phases = g.stride[0] * g.stride[1]
+        rows = g.n * -(-g.h // g.stride[0]) * -(-g.w // g.stride[1])
+        return Work(rows, g.c_group, g.k_group, taps / phases, g.groups * phases, itemsize, wgmma=card.tma)
+    if which == "wgrad":
+        copies, width = (taps, g.c_group) if packed else (1, g.c_group * taps)
+        return Work(g.k_group, width, pixels, 1, g.groups * copies, itemsize, wgmma=card.tma, split="always")
+    times, depth = (taps, g.c_group) if packed else (1, g.c_group * taps)
+    if which == "fprop_pool":
+        pixels = g.n * (g.p // 2) * (g.q // 2)
+        return Work(pixels, g.k_group, depth, times, g.groups, itemsize, 4, card.tma, "no")
+    return Work(pixels, g.k_group, depth, times, g.groups, itemsize, 1, card.tma, "may" if packed else "no")
 
 
 _forced: dict[str, Tile] = {}
@@ -149,29 +154,23 @@ def plan(which: str, g: Conv2dGeometry, itemsize: int, card: Card = H100) -> Pla
 
 @lru_cache(maxsize=4096)
 def _plan(which: str, g: Conv2dGeometry, itemsize: int, card: Card, forced: Tile | None) -> Plan:
-    taps = g.r * g.s
-    pixels = g.n * g.p * g.q
     if is_direct(which, g):
-        return Plan("direct", None, splits=_splits(-(-g.k // 64), pixels, 512))
+        return Plan("direct", None, splits=_splits(-(-g.k // 64), g.n * g.p * g.q, 512))
     batch = batch_tile(which, g, itemsize) if card.tma and forced is None else None
     if batch is not None:
-        blocks = -(-g.k // batch.block_m) * -(-g.c // batch.block_n) * taps
+        blocks = -(-g.k // batch.block_m) * -(-g.c // batch.block_n) * g.r * g.s
         return Plan("batch", batch, True, splits=min(g.p, -(-PROGRAMS // blocks)) if which == "wgrad" else 1)
     packed = is_packed(which, g)
-    allowed = tiles(which, itemsize, card, packed)
-    if which == "fprop" or which == "fprop_pool":
-        rows = g.n * (g.p // 2) * (g.q // 2) if which == "fprop_pool" else pixels
-        tile = forced or _choose_tile(which, rows, g.k_group, g.c_group if packed else 32, g.groups, allowed)
-        return Plan("gemm", tile, packed)
-    if which == "dgrad":
-        rows = g.n * -(-g.h // g.stride[0]) * -(-g.w // g.stride[1])
-        phases = g.stride[0] * g.stride[1]
-        tile = forced or _choose_tile(which, rows, g.c_group, g.k_group, g.groups * phases, allowed)
-        return Plan("gemm", tile, packed)
-    width = g.c_group * taps
-    tile = forced or _choose_tile(which, g.k_group, width, pixels, g.groups, allowed)
-    programs = g.groups * -(-g.k_group // tile.block_m) * -(-width // tile.block_n)
-    return Plan("gemm", tile, packed, splits=_splits(programs, pixels, 4 * tile.block_k))
+    allowed = tiles(which, itemsize, card, packed) if forced is None else [forced]
+    tile, parts = _cheapest(_work(which, g, itemsize, card, packed), allowed)
+    return Plan("gemm", tile, packed, parts)
+
+
+def wgrad_tiles(g: Conv2dGeometry, tile: Tile, packed: bool) -> int:
+    """How many tiles cover the weight gradient of one group: those of a packed one stay within a tap."""
+    taps = g.r * g.s
+    columns = taps * -(-g.c_group // tile.block_n) if packed else -(-g.c_group * taps // tile.block_n)
+    return -(-g.k_group // tile.block_m) * columns
 
 
 def batch_tiles(which: str, itemsize: int) -> list[Tile]:

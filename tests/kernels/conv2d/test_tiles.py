@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from kernels.common.launch import record
-from kernels.conv2d.plan import PASSES, Tile, force_tile, tiles
+from kernels.conv2d.geometry import Conv2dGeometry
+from kernels.conv2d.plan import PASSES, Plan, Tile, batch_tiles, force_plan, plan, tiles
 from tests.compare import assert_exact
 from tests.kernels.paths import Path
 from tests.kernels.problems import DTYPES, Problem, conv, make
@@ -22,8 +23,8 @@ def _shipped() -> list[tuple[str, torch.dtype, Tile]]:
     return [(p, dtype, tile) for p in PASSES for dtype in DTYPES for tile in tiles(p, dtype.itemsize)]
 
 
-def _problem(which: str, x: tuple[int, ...], w: tuple[int, ...], **options: int) -> Problem:
-    function = "conv2d_relu_pool2d" if which == "fprop_pool" else "conv2d"
+def _problem(which: str, x: tuple[int, ...], w: tuple[int, ...], relu: bool, **options: int) -> Problem:
+    function = "conv2d_relu_pool2d" if which == "fprop_pool" else "conv2d_relu" if relu else "conv2d"
     return conv(which, x, w, function=function, stride=1 if which == "fprop_pool" else (1, 2), **options)
 
 
@@ -39,10 +40,12 @@ def _answer(which: str, function: Callable[..., Tensor], tensors: list[Tensor], 
 def test_tile(triton: Path, which: str, dtype: torch.dtype, tile: Tile) -> None:
     """Small integers: the answer is exact in every order of summation, so that one wrong element shows."""
     shapes = (WIDE, FLAT, GROUPED)[(tile.block_m + tile.block_n + tile.block_k) // 16 % 3]
-    problem = _problem(which, **shapes)  # type: ignore[arg-type]
+    problem = _problem(which, relu=tile.block_n == 32, **shapes)  # type: ignore[arg-type]
     tensors = problem.tensors(triton.device, dtype, channels_last=tile.block_k >= 32, integers=True)
     dy = make(problem.torchs(*tensors).shape, triton.device, dtype, integers=True)
-    with force_tile(which, tile):
+    packed = "groups" not in problem.options and shapes["x"][1] >= 32
+    parts = 1 if which == "fprop_pool" or not packed else 1 + tile.block_m // 16 % 3
+    with force_plan(which, Plan("gemm", tile, packed, parts)):
         got = _answer(which, problem.ours, tensors, dy)
         with record() as launches:
             _answer(which, problem.ours, [t.cpu() for t in tensors], dy.cpu())
@@ -53,9 +56,6 @@ def test_tile(triton: Path, which: str, dtype: torch.dtype, tile: Tile) -> None:
 
 @pytest.mark.parametrize("which", PASSES)
 def test_the_heuristic_gives_only_shipped_tiles(which: str) -> None:
-    from kernels.conv2d.geometry import Conv2dGeometry
-    from kernels.conv2d.plan import batch_tiles, plan
-
     for itemsize in (2, 4, 8):
         for n, c, size, k, taps, stride, groups in [
             (1, 1, 28, 6, 5, 1, 1), (128, 1, 28, 6, 5, 1, 1), (128, 6, 14, 16, 5, 1, 1), (64, 64, 56, 64, 3, 1, 1),
