@@ -61,6 +61,11 @@ def path(x: Any) -> str:
     return CPU if x.is_cpu else ATEN
 
 
+def may_route() -> bool:
+    """Whether the card's measured table may send a call on the Triton path, or a pass of it, to torch's operator."""
+    return current_backend() == "auto"
+
+
 def unsupported(op: str, x: Tensor) -> str | None:
     """Why Triton cannot run `op` on `x`, or None."""
     if not HAS_TRITON:

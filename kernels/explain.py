@@ -12,6 +12,7 @@ from torch import Tensor
 from kernels.backend import CPU, TRITON, current_backend, path, unsupported
 from kernels.common.launch import Launch, record
 from kernels.cpu import explain as cpu
+from kernels.tuned.router import listen
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,10 @@ def explain(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanat
         if current_backend() == TRITON:
             raise NotImplementedError(reason)
         return Explanation(name, current_backend(), "torch", reason)
-    with record() as launches, torch.no_grad():
+    with record() as launches, listen() as verdicts, torch.no_grad():
         function(*args, **kwargs)
+    if verdicts:
+        return Explanation(name, current_backend(), "torch", str(verdicts[0]))
     return Explanation(name, current_backend(), way, f"{x.dtype} on {x.device} has a Triton kernel", tuple(launches))
 
 

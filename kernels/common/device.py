@@ -17,10 +17,14 @@ INTERPRET = os.environ.get("TRITON_INTERPRET", "0") not in ("", "0")
 
 @dataclass(frozen=True)
 class Card:
-    """What a plan must know of a card: bytes of shared memory a program may take, and whether it has TMA and wgmma."""
+    """What a plan must know of a card: bytes of shared memory a program may take, and whether it has TMA and wgmma.
+
+    name: the card's own, under which its measured table is kept; empty where no table may speak.
+    """
 
     shared: int
     tma: bool
+    name: str = ""
 
 
 H100 = Card(232_448, True)
@@ -56,4 +60,4 @@ def _cuda_card(index: int) -> Card:
     shared = int(getattr(properties, "shared_memory_per_block_optin", 0) or properties.shared_memory_per_block)
     # Compute capability 12 has TMA but neither wgmma nor tcgen05: the gather serves it better.
     tma = torch.version.hip is None and properties.major in (9, 10) and HAS_DESCRIPTORS
-    return Card(shared, tma)
+    return Card(shared, tma, properties.name)

@@ -4,7 +4,9 @@ conv2d, conv2d_dgrad and conv2d_wgrad are linear in each of two tensors, and the
 two: that gives every order of derivative and forward mode. The activation and the bias add linear operators of their
 own (autograd_dz.py).
 
-All take normalised arguments: 4-D tensors, stride and dilation as pairs, padding as (top, bottom, left, right).
+All take normalised arguments: 4-D tensors, stride and dilation as pairs, padding as (top, bottom, left, right); and
+`routed`, whether a pass may go to torch's operator where the card's table measured that one faster. It is an argument
+so that a graph keeps the permission of its making, and a backward pass that of its forward.
 """
 
 from __future__ import annotations
@@ -18,10 +20,12 @@ from torch import Tensor
 from kernels.common.layout import compact, empty, is_channels_last
 from kernels.common.registration import OpSpec, register
 from kernels.common.vmap import front, into_channels
+from kernels.conv2d import by_torch
 from kernels.conv2d.autograd_dz import bias_grad, relu_dz
 from kernels.conv2d.geometry import Conv2dGeometry, check_dtypes, output_size
+from kernels.tuned.router import conv_goes_to_torch
 
-NUMBERS = "SymInt[2] stride, SymInt[4] padding, SymInt[2] dilation, SymInt groups"
+NUMBERS = "SymInt[2] stride, SymInt[4] padding, SymInt[2] dilation, SymInt groups, bool routed"
 
 
 @cache
@@ -45,18 +49,17 @@ def output_shape(x: Tensor, w: Tensor, stride: Any, padding: Any, dilation: Any)
 # --- conv2d -----------------------------------------------------------------------------------------------------------
 
 
-def _conv_run(
-    x: Tensor, w: Tensor, b: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int, relu: bool
-) -> Tensor:
+def _conv_run(x: Tensor, w: Tensor, b: Tensor | None, *rest: Any) -> Tensor:
+    *numbers, routed, relu = rest
     check_dtypes("conv2d", x, w, b)
-    g = Conv2dGeometry.of(x.shape, w.shape, stride, padding, dilation, groups)
+    g = Conv2dGeometry.of(x.shape, w.shape, *numbers)
+    if routed and conv_goes_to_torch("conv2d_relu" if relu else "conv2d", g, x, _either_channels_last(x, w)):
+        return by_torch.fprop(x, w, b, g, relu)
     result: Tensor = _launchers()[0].fprop(x, compact(w), None if b is None else b.contiguous(), g, relu)
     return result
 
 
-def _conv_fake(
-    x: Tensor, w: Tensor, b: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int, relu: bool
-) -> Tensor:
+def _conv_fake(x: Tensor, w: Tensor, b: Tensor | None, stride: Any, padding: Any, dilation: Any, *_: Any) -> Tensor:
     return empty(x, output_shape(x, w, stride, padding, dilation), _either_channels_last(x, w))
 
 
@@ -77,7 +80,7 @@ def _conv_backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         db = bias_grad(dy)
     dx = dgrad(dy, w, list(x.shape), *ctx.numbers, ctx.channels_last) if want_x else None
     dw = wgrad(dy, x, list(w.shape), *ctx.numbers, ctx.channels_last) if want_w else None
-    return dx, dw, db if want_b else None, None, None, None, None, None
+    return (dx, dw, db if want_b else None) + (None,) * 6
 
 
 def _sum(*terms: Tensor | None) -> Tensor | None:
@@ -110,26 +113,26 @@ def _conv_jvp(ctx: Any, tx: Any, tw: Any, tb: Any, *_: Any) -> Tensor:
 # --- its two gradients ------------------------------------------------------------------------------------------------
 
 
-def _dgrad_run(
-    dy: Tensor, w: Tensor, size: Any, stride: Any, padding: Any, dilation: Any, groups: int, channels_last: bool
-) -> Tensor:
-    g = Conv2dGeometry.of(size, w.shape, stride, padding, dilation, groups)
+def _dgrad_run(dy: Tensor, w: Tensor, size: Any, *rest: Any) -> Tensor:
+    *numbers, routed, channels_last = rest
+    g = Conv2dGeometry.of(size, w.shape, *numbers)
+    if routed and conv_goes_to_torch("conv2d_dgrad", g, dy, channels_last):
+        return by_torch.dgrad(dy, w, g, channels_last)
     result: Tensor = _launchers()[1].dgrad(dy, compact(w), g, channels_last)
     return result
 
 
-def _wgrad_run(
-    dy: Tensor, x: Tensor, size: Any, stride: Any, padding: Any, dilation: Any, groups: int, channels_last: bool
-) -> Tensor:
-    g = Conv2dGeometry.of(x.shape, size, stride, padding, dilation, groups)
+def _wgrad_run(dy: Tensor, x: Tensor, size: Any, *rest: Any) -> Tensor:
+    *numbers, routed, channels_last = rest
+    g = Conv2dGeometry.of(x.shape, size, *numbers)
+    if routed and conv_goes_to_torch("conv2d_wgrad", g, dy, channels_last):
+        return by_torch.wgrad(dy, x, g, channels_last)
     result: Tensor = _launchers()[1].wgrad(dy, x, g, channels_last)
     return result
 
 
-def _gradient_fake(
-    dy: Tensor, other: Tensor, size: Any, stride: Any, padding: Any, dilation: Any, groups: int, channels_last: bool
-) -> Tensor:
-    return empty(dy, size, channels_last)
+def _gradient_fake(dy: Tensor, other: Tensor, size: Any, *rest: Any) -> Tensor:
+    return empty(dy, size, rest[-1])
 
 
 def _gradient_save(ctx: Any, args: Any, output: Tensor) -> None:
@@ -142,14 +145,14 @@ def _dgrad_backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:
     dy, w = ctx.saved_tensors
     ddy = conv(v, w, None, *ctx.numbers, False) if ctx.needs_input_grad[0] else None
     dw = wgrad(dy, v, list(w.shape), *ctx.numbers, ctx.channels_last) if ctx.needs_input_grad[1] else None
-    return (ddy, dw) + (None,) * 6
+    return (ddy, dw) + (None,) * 7
 
 
 def _wgrad_backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
     dy, x = ctx.saved_tensors
     ddy = conv(x, u, None, *ctx.numbers, False) if ctx.needs_input_grad[0] else None
     dx = dgrad(dy, u, list(x.shape), *ctx.numbers, ctx.channels_last) if ctx.needs_input_grad[1] else None
-    return (ddy, dx) + (None,) * 6
+    return (ddy, dx) + (None,) * 7
 
 
 def _dgrad_jvp(ctx: Any, t_dy: Any, t_w: Any, *_: Any) -> Tensor | None:
@@ -175,36 +178,39 @@ def _conv_vmap(
     padding: Any,
     dilation: Any,
     groups: int,
+    routed: bool,
     relu: bool,
 ) -> Any:
     size = info.batch_size
     if dims[1] is None and dims[2] is None:
         x = x.movedim(dims[0], 0)
-        y = conv(x.reshape(-1, *x.shape[2:]), w, b, stride, padding, dilation, groups, relu)
+        y = conv(x.reshape(-1, *x.shape[2:]), w, b, stride, padding, dilation, groups, routed, relu)
         return y.reshape(size, -1, *y.shape[1:]), 0
     x, w = front(x, dims[0], size), front(w, dims[1], size)
     b = None if b is None else front(b, dims[2], size).reshape(-1)
-    y = conv(into_channels(x), w.reshape(-1, *w.shape[2:]), b, stride, padding, dilation, groups * size, relu)
+    w = w.reshape(-1, *w.shape[2:])
+    y = conv(into_channels(x), w, b, stride, padding, dilation, groups * size, routed, relu)
     return y.reshape(y.shape[0], size, -1, *y.shape[2:]), 1
 
 
 def _dgrad_vmap(info: Any, dims: Any, dy: Tensor, w: Tensor, size: Any, *rest: Any) -> Any:
-    batch, (*numbers, groups, channels_last) = info.batch_size, rest
+    batch, (*numbers, groups, routed, channels_last) = info.batch_size, rest
     if dims[1] is None:
         dy = dy.movedim(dims[0], 0)
         dx = dgrad(dy.reshape(-1, *dy.shape[2:]), w, [batch * size[0], *size[1:]], *rest)
         return dx.reshape(batch, *size), 0
     dy, w = front(dy, dims[0], batch), front(w, dims[1], batch)
     wide = [size[0], batch * size[1], *size[2:]]
-    dx = dgrad(into_channels(dy), w.reshape(-1, *w.shape[2:]), wide, *numbers, groups * batch, channels_last)
+    w = w.reshape(-1, *w.shape[2:])
+    dx = dgrad(into_channels(dy), w, wide, *numbers, groups * batch, routed, channels_last)
     return dx.reshape(size[0], batch, *size[1:]), 1
 
 
 def _wgrad_vmap(info: Any, dims: Any, dy: Tensor, x: Tensor, size: Any, *rest: Any) -> Any:
-    batch, (*numbers, groups, channels_last) = info.batch_size, rest
+    batch, (*numbers, groups, routed, channels_last) = info.batch_size, rest
     dy, x = front(dy, dims[0], batch), front(x, dims[1], batch)
     many = [batch * size[0], *size[1:]]
-    dw = wgrad(into_channels(dy), into_channels(x), many, *numbers, groups * batch, channels_last)
+    dw = wgrad(into_channels(dy), into_channels(x), many, *numbers, groups * batch, routed, channels_last)
     return dw.reshape(batch, *size), 0
 
 

@@ -26,7 +26,7 @@ def _launcher() -> Any:
 
 
 def _run(x: Tensor, w: Tensor, b: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor]:
-    *numbers, average, want_code = rest
+    *numbers, _, average, want_code = rest
     check_dtypes("conv2d_relu_pool2d", x, w, b)
     g = Conv2dGeometry.of(x.shape, w.shape, *numbers)
     b = None if b is None else b.contiguous()
@@ -59,7 +59,7 @@ def _backward(ctx: Any, dy: Tensor, _: Any) -> tuple[Tensor | None, ...]:
     dz, db = pool_dz(dy, code, p, q, ctx.average, ctx.channels_last)
     dx = dgrad(dz, w, list(x.shape), *ctx.numbers, ctx.channels_last) if want_x else None
     dw = wgrad(dz, x, list(w.shape), *ctx.numbers, ctx.channels_last) if want_w else None
-    return (dx, dw, db if want_b else None) + (None,) * 6
+    return (dx, dw, db if want_b else None) + (None,) * 7
 
 
 def _jvp(ctx: Any, tx: Any, tw: Any, tb: Any, *_: Any) -> tuple[Tensor, None]:
@@ -74,10 +74,10 @@ def _vmap(info: Any, dims: Any, x: Tensor, w: Tensor, b: Any, *rest: Any) -> Any
         y, code = conv_relu_pool(into_batch(x, dims[0]), w, b, *rest)
     else:
         dim = 1
-        *numbers, groups, average, want_code = rest
+        *numbers, groups, routed, average, want_code = rest
         x, w = front(x, dims[0], size), front(w, dims[1], size)
         b = None if b is None else front(b, dims[2], size).reshape(-1)
-        z = conv(into_channels(x), w.reshape(-1, *w.shape[2:]), b, *numbers, groups * size, True)
+        z = conv(into_channels(x), w.reshape(-1, *w.shape[2:]), b, *numbers, groups * size, routed, True)
         y, code = _pooled(z, average, want_code)
     y, code = (t.unflatten(dim, (size, t.shape[dim] // size)) for t in (y, code))
     return (y, code), (dim, dim)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from kernels import aten, cpu
-from kernels.backend import ATEN, CPU, TRITON, decline, path, unsupported
+from kernels.backend import ATEN, CPU, TRITON, decline, may_route, path, unsupported
 from kernels.common.arguments import IntOrPair, Padding, check_pool_name
+from kernels.common.autocast import is_autocast
+from kernels.common.layout import is_channels_last
 from kernels.common.registration import may_need_gradient
 from kernels.conv2d import autograd, autograd_pool
 from kernels.conv2d.geometry import (
@@ -21,6 +24,7 @@ from kernels.conv2d.geometry import (
 from kernels.conv2d.plan import is_direct
 from kernels.pool2d import op as pool
 from kernels.pool2d.geometry import Pool2dGeometry, check_input, window
+from kernels.tuned.router import conv_goes_to_torch
 
 
 def conv2d(
@@ -106,7 +110,7 @@ def conv2d_relu_pool2d(
 
 
 def _prepare(op: str, input: Tensor, weight: Any, bias: Any, numbers: Any) -> tuple[Tensor, tuple[Any, ...]] | None:
-    """The input as 4-D and (stride, 4 paddings, dilation, groups), all checked; None where torch must run the call."""
+    """The input as 4-D and (stride, 4 paddings, dilation, groups, routed), all checked; None where torch must run."""
     if not isinstance(weight, Tensor) or not (bias is None or isinstance(bias, Tensor)):
         return None
     stride, padding, dilation, groups = numbers
@@ -121,7 +125,7 @@ def _prepare(op: str, input: Tensor, weight: Any, bias: Any, numbers: Any) -> tu
         if all(t is None or t.dtype == input.dtype for t in (weight, bias)):  # torch itself refuses mixed dtypes
             decline(reason)
         return None
-    return input if input.dim() == 4 else input.unsqueeze(0), (stride, padding, dilation, groups)
+    return input if input.dim() == 4 else input.unsqueeze(0), (stride, padding, dilation, groups, may_route())
 
 
 def _triton(op: str, input: Tensor, weight: Tensor, bias: Tensor | None, numbers: Any, relu: bool) -> Tensor | None:
@@ -152,9 +156,11 @@ def _triton_pool(
         return None
     x, numbers = prepared
     w = window(op, pool_kernel_size, pool_stride, pool_padding, 1, ceil_mode)
-    g = Conv2dGeometry.of(x.shape, weight.shape, *numbers)
+    g = Conv2dGeometry.of(x.shape, weight.shape, *numbers[:4])
     if _is_fused(g, w):
         want_code = may_need_gradient(x, weight, bias)
+        if pool == "max" and _goes_to_torch(g, x, weight, want_code):
+            return None
         y: Tensor = autograd_pool.conv_relu_pool(x, weight, bias, *numbers, pool == "avg", want_code)[0]
     else:
         y = _pool(autograd.conv(x, weight, bias, *numbers, True), pool, w)
@@ -166,6 +172,15 @@ def _is_fused(g: Conv2dGeometry, w: Pool2dGeometry) -> bool:
     tiles = w.kernel == (2, 2) and w.stride == (2, 2) and w.padding == (0, 0) and g.c > 0 and g.p > 1 and g.q > 1
     whole = not w.ceil_mode or (g.p % 2 == 0 and g.q % 2 == 0)
     return tiles and whole and not is_direct("fprop_pool", g)
+
+
+def _goes_to_torch(g: Conv2dGeometry, x: Tensor, weight: Tensor, training: bool) -> bool:
+    """Whether torch's three operators were measured faster than the fused kernels; never asked inside a graph, whose
+    sizes may be symbols, nor under autocast, which has not cast yet."""
+    if not may_route() or torch.compiler.is_compiling() or is_autocast(x):
+        return False
+    operation = "conv2d_relu_pool2d training" if training else "conv2d_relu_pool2d"
+    return conv_goes_to_torch(operation, g, x, is_channels_last(x) or is_channels_last(weight))
 
 
 def _pool(y: Tensor, name: str, w: Pool2dGeometry) -> Tensor:

@@ -6,15 +6,19 @@ The heuristic knows no device, so that one machine's choice can be tested on any
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
+from typing import Any
 
 from kernels.common.device import H100, Card
 from kernels.conv2d.cost import Work
 from kernels.conv2d.geometry import Conv2dGeometry
+from kernels.tuned.bucket import Bucket, precision_of
+from kernels.tuned.table import Table, table_of
 
 PASSES = ("fprop", "fprop_pool", "dgrad", "wgrad")
 PROGRAMS = 264
@@ -149,7 +153,9 @@ def plan(which: str, g: Conv2dGeometry, itemsize: int, card: Card = H100) -> Pla
     """The plan of one pass of one problem with elements of `itemsize` bytes on `card`."""
     if _forced or _forced_plans:
         return _forced_plans.get(which) or _plan(which, g, itemsize, card, _forced.get(which))
-    return _plan(which, g, itemsize, card, None)
+    table = table_of(card.name) if card.name else None
+    found = None if table is None else _measured(table, which, g, itemsize, precision_of(itemsize), card)
+    return found or _plan(which, g, itemsize, card, None)
 
 
 @lru_cache(maxsize=4096)
@@ -171,6 +177,59 @@ def wgrad_tiles(g: Conv2dGeometry, tile: Tile, packed: bool) -> int:
     taps = g.r * g.s
     columns = taps * -(-g.c_group // tile.block_n) if packed else -(-g.c_group * taps // tile.block_n)
     return -(-g.k_group // tile.block_m) * columns
+
+
+@lru_cache(maxsize=4096)
+def _measured(table: Table, which: str, g: Conv2dGeometry, itemsize: int, precision: str, card: Card) -> Plan | None:
+    """The plan that the card's table has for this bucket or, of the same algorithm, for the nearest one; None where
+    neither is legal here."""
+    bucket, usual = Bucket.of(which, g, precision), _plan(which, g, itemsize, card, None)
+    exact = table.entries.get(bucket)
+    for entry in [*([] if exact is None else [exact]), *table.near(bucket)]:
+        try:
+            chosen = None if entry.plan is None else plan_of(entry.plan)
+            legal = chosen is not None and is_legal(chosen, which, g, itemsize, card)
+        except TypeError as error:
+            said = f"the table of {card.name} has a plan that is none: {entry.plan} ({error}); tune again"
+            warnings.warn(said, RuntimeWarning, stacklevel=2)
+            continue
+        if chosen is None or not legal:
+            continue
+        if entry is exact:
+            return replace(chosen, splits=max(1, min(chosen.splits, _most_splits(chosen, which, g))))
+        if chosen.algorithm == usual.algorithm and chosen.tile is not None:
+            forced = _plan(which, g, itemsize, card, chosen.tile)
+            return forced if chosen.algorithm == "gemm" else replace(usual, tile=chosen.tile)
+    return None
+
+
+def plan_of(data: dict[str, Any]) -> Plan:
+    """The plan with these fields, as `dataclasses.asdict` gives them; TypeError for fields that no plan has."""
+    tile = data.get("tile")
+    return Plan(**{**data, "tile": None if tile is None else Tile(**tile)})
+
+
+def is_legal(chosen: Plan, which: str, g: Conv2dGeometry, itemsize: int, card: Card) -> bool:
+    """Whether a plan, its warps, stages and splits aside, is one that can ship for this problem."""
+    direct = is_direct(which, g)
+    if direct or chosen.tile is None:
+        return direct and chosen.tile is None
+    shipped: list[Tile] = []
+    if chosen.algorithm == "batch" and card.tma and batch_tile(which, g, itemsize):
+        shipped = batch_tiles(which, itemsize)
+    if chosen.algorithm == "gemm" and chosen.packed == is_packed(which, g):
+        shipped = tiles(which, itemsize, card, chosen.packed)
+    tile = chosen.tile
+    block = (tile.block_m, tile.block_n, tile.block_k)
+    fits = 0 < tile.num_stages * stage_bytes(which, *block, itemsize) <= card.shared
+    return fits and tile.num_warps in (2, 4, 8, 16) and block in {(t.block_m, t.block_n, t.block_k) for t in shipped}
+
+
+def _most_splits(chosen: Plan, which: str, g: Conv2dGeometry) -> int:
+    """Into how many parts the sum of a pass can be cut at most."""
+    if which != "wgrad":
+        return 1
+    return g.p if chosen.algorithm == "batch" else max(1, g.n * g.p * g.q // 32)
 
 
 def batch_tiles(which: str, itemsize: int) -> list[Tile]:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.backend import TRITON, decline, path, unsupported
+from kernels.backend import TRITON, decline, may_route, path, unsupported
 from kernels.common.arguments import IntOrPair, Pair, pair
 from kernels.common.autocast import is_autocast
 from kernels.common.layout import is_channels_last
@@ -112,7 +112,7 @@ def _triton(
     layout = is_channels_last(dy) or is_channels_last(weight)
     pads = (padding[0], padding[0], padding[1], padding[1])
     shape = [dy.shape[0], weight.shape[1] * groups, *size]
-    y: Tensor = autograd.dgrad(dy, weight, shape, stride, pads, dilation, groups, layout)
+    y: Tensor = autograd.dgrad(dy, weight, shape, stride, pads, dilation, groups, may_route(), layout)
     if bias is not None:
         y = y + bias.reshape(1, -1, 1, 1)
     return y if input.dim() == 4 else y.squeeze(0)

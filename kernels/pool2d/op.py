@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from kernels import aten, cpu
-from kernels.backend import ATEN, TRITON, decline, path, unsupported
+from kernels.backend import ATEN, TRITON, decline, may_route, path, unsupported
 from kernels.common.arguments import IntOrPair, is_int
+from kernels.common.layout import is_channels_last
 from kernels.common.registration import may_need_gradient
 from kernels.pool2d import autograd
 from kernels.pool2d.geometry import Pool2dGeometry, check_input, window
+from kernels.tuned.router import pool_goes_to_torch
 
 
 def max_pool2d(
@@ -34,7 +37,7 @@ def max_pool2d(
     arguments = (kernel_size, stride, padding, dilation, ceil_mode)
     if way == TRITON:
         geometry = window("max_pool2d", *arguments)
-        if _runs("max_pool2d", input, geometry):
+        if _runs("max_pool2d", input, geometry, routed=not return_indices):
             y, indices = triton_max(_batched(input), geometry, bool(return_indices))
             y, indices = _like(input, y), _like(input, indices)
             return (y, indices) if return_indices else y
@@ -85,12 +88,18 @@ def triton_avg(x: Tensor, g: Pool2dGeometry, count_include_pad: bool, divisor: i
     return y
 
 
-def _runs(op: str, input: Tensor, geometry: Pool2dGeometry) -> bool:
-    """Whether Triton runs the call, its input checked; torch's operator does otherwise."""
+def _runs(op: str, input: Tensor, geometry: Pool2dGeometry, routed: bool = True) -> bool:
+    """Whether Triton runs the call, its input checked; torch's operator does otherwise.
+
+    routed: whether the card's table is asked. Inside a graph it is not, since sizes may be symbols there.
+    """
     check_input(op, input, geometry)
     reason = unsupported(op, input)
     if reason is None:
-        return True
+        if not (routed and may_route()) or torch.compiler.is_compiling():
+            return True
+        operation = f"{op} training" if may_need_gradient(input) else op
+        return not pool_goes_to_torch(operation, geometry, _batched(input), is_channels_last(input))
     decline(reason)
     return False
 

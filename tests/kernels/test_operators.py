@@ -63,7 +63,7 @@ def test_make_fx_records_one_operator(triton: Path, problem: Problem) -> None:
 def _operator_samples(device: str) -> list[tuple[Any, tuple[Any, ...]]]:
     ops = torch.ops.triton_cnn
     x, w, b = (make(s, device).requires_grad_() for s in ((2, 4, 7, 6), (6, 2, 3, 3), (6,)))
-    numbers = ([1, 1], [1, 1, 1, 1], [1, 1], 2)
+    numbers = ([1, 1], [1, 1, 1, 1], [1, 1], 2, True)
     dy = torch.randn(2, 6, 7, 6, device=device, requires_grad=True)
     code = torch.zeros(2, 4, 3, 3, dtype=torch.uint8, device=device)
     pooled = torch.randn(2, 4, 3, 3, device=device, requires_grad=True)
@@ -76,7 +76,10 @@ def _operator_samples(device: str) -> list[tuple[Any, tuple[Any, ...]]]:
         (ops.conv2d_wgrad.default, (dy, x, list(w.shape), *numbers, True)),
         (ops.conv2d_bias_grad.default, (dy,)),
         (ops.conv2d_relu_dz.default, (dy, dy.detach().relu())),
-        (ops.conv2d_relu_pool2d.default, (x, torch.randn(6, 4, 3, 3, device=device), b, *numbers[:3], 1, False, True)),
+        (
+            ops.conv2d_relu_pool2d.default,
+            (x, torch.randn(6, 4, 3, 3, device=device), b, *numbers[:3], 1, True, False, True),
+        ),
         (ops.conv2d_relu_pool2d_dz.default, (pooled, code, 7, 6, False, False)),
         (ops.max_pool2d.default, (x, *window, True, True)),
         (ops.max_pool2d_dx.default, (pooled, code, 7, 6, False, *window)),
