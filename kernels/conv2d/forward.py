@@ -15,11 +15,11 @@ from kernels.conv2d.arguments import (
     tiles,
     window,
 )
+from kernels.conv2d.choose import plan
 from kernels.conv2d.fprop import fprop_kernel
 from kernels.conv2d.fprop_pool import fprop_pool_kernel
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.pack import channels_innermost, channels_outermost
-from kernels.conv2d.plan import plan
 from kernels.conv2d.splits import partial_sums, reduce
 
 

@@ -20,11 +20,12 @@ from kernels.conv2d.arguments import (
     tiles,
     window,
 )
+from kernels.conv2d.choose import plan
 from kernels.conv2d.dgrad import dgrad_kernel
 from kernels.conv2d.dz import dz_kernel
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.pack import channels_innermost, channels_outermost, dense_channels_innermost
-from kernels.conv2d.plan import PROGRAMS, plan, wgrad_tiles
+from kernels.conv2d.plan import PROGRAMS, wgrad_tiles
 from kernels.conv2d.splits import partial_sums, reduce
 from kernels.conv2d.thin import per_split, sum_block
 from kernels.conv2d.wgrad import wgrad_kernel

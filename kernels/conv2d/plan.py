@@ -1,24 +1,18 @@
-"""How a convolution runs: algorithm and tile, chosen on the host from the geometry alone.
+"""The rule by which a convolution runs: algorithm and tile, chosen on the host from the geometry alone.
 
-The heuristic knows no device, so that one machine's choice can be tested on any other; a card's measured table
-(kernels/tuned) goes before it. Every tile that can come out is in `tiles(...)`, and the tests run each of them.
+It knows no device, so that one machine's choice can be tested on any other; a card's measured table goes before it
+(choose.py). Every tile that can come out is in `tiles(...)`, and the tests run each of them.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from typing import Any
 
 from kernels.common.device import H100, Card
 from kernels.conv2d.cost import Work
 from kernels.conv2d.geometry import Conv2dGeometry
-from kernels.tuned.bucket import Bucket, precision_of
-from kernels.tuned.table import Table, table_of
 
 PASSES = ("fprop", "fprop_pool", "dgrad", "wgrad")
 PROGRAMS = 264
@@ -102,7 +96,7 @@ def _cheapest(work: Work, allowed: list[Tile]) -> tuple[Tile, int]:
     return min(choices, key=lambda c: work.cycles(c[0].block_m, c[0].block_n, c[0].block_k, c[1]))
 
 
-def _work(which: str, g: Conv2dGeometry, itemsize: int, card: Card, packed: bool) -> Work:
+def work_of(which: str, g: Conv2dGeometry, itemsize: int, card: Card, packed: bool) -> Work:
     """The matrix product that a pass is. Few channels (not packed) join the taps in one sum, or in one width."""
     taps, pixels = g.r * g.s, g.n * g.p * g.q
     if which == "dgrad":
@@ -119,47 +113,9 @@ def _work(which: str, g: Conv2dGeometry, itemsize: int, card: Card, packed: bool
     return Work(pixels, g.k_group, depth, times, g.groups, itemsize, 1, card.tma, "may" if packed else "no")
 
 
-_forced: dict[str, Tile] = {}
-_forced_plans: dict[str, Plan] = {}
-
-
-@contextmanager
-def force_plan(which: str, chosen: Plan) -> Iterator[None]:
-    """Run pass `which` with this plan inside the block, whatever the geometry (tests, tuning)."""
-    before = _forced_plans.get(which)
-    _forced_plans[which] = chosen
-    try:
-        yield
-    finally:
-        _forced_plans.pop(which)
-        if before is not None:
-            _forced_plans[which] = before
-
-
-@contextmanager
-def force_tile(which: str, tile: Tile) -> Iterator[None]:
-    """Run every gemm of pass `which` with `tile` inside the block, whatever the heuristic says (tests, tuning)."""
-    before = _forced.get(which)
-    _forced[which] = tile
-    try:
-        yield
-    finally:
-        _forced.pop(which)
-        if before is not None:
-            _forced[which] = before
-
-
-def plan(which: str, g: Conv2dGeometry, itemsize: int, card: Card = H100) -> Plan:
-    """The plan of one pass of one problem with elements of `itemsize` bytes on `card`."""
-    if _forced or _forced_plans:
-        return _forced_plans.get(which) or _plan(which, g, itemsize, card, _forced.get(which))
-    table = table_of(card.name) if card.name else None
-    found = None if table is None else _measured(table, which, g, itemsize, precision_of(itemsize), card)
-    return found or _plan(which, g, itemsize, card, None)
-
-
 @lru_cache(maxsize=4096)
-def _plan(which: str, g: Conv2dGeometry, itemsize: int, card: Card, forced: Tile | None) -> Plan:
+def rule(which: str, g: Conv2dGeometry, itemsize: int, card: Card, forced: Tile | None = None) -> Plan:
+    """The plan that geometry and estimate give; every gemm with the tile `forced`, if there is one."""
     if is_direct(which, g):
         return Plan("direct", None, splits=_splits(-(-g.k // 64), g.n * g.p * g.q, 512))
     batch = batch_tile(which, g, itemsize) if card.tma and forced is None else None
@@ -168,7 +124,7 @@ def _plan(which: str, g: Conv2dGeometry, itemsize: int, card: Card, forced: Tile
         return Plan("batch", batch, True, splits=min(g.p, -(-PROGRAMS // blocks)) if which == "wgrad" else 1)
     packed = is_packed(which, g)
     allowed = tiles(which, itemsize, card, packed) if forced is None else [forced]
-    tile, parts = _cheapest(_work(which, g, itemsize, card, packed), allowed)
+    tile, parts = _cheapest(work_of(which, g, itemsize, card, packed), allowed)
     return Plan("gemm", tile, packed, parts)
 
 
@@ -179,57 +135,14 @@ def wgrad_tiles(g: Conv2dGeometry, tile: Tile, packed: bool) -> int:
     return -(-g.k_group // tile.block_m) * columns
 
 
-@lru_cache(maxsize=4096)
-def _measured(table: Table, which: str, g: Conv2dGeometry, itemsize: int, precision: str, card: Card) -> Plan | None:
-    """The plan that the card's table has for this bucket or, of the same algorithm, for the nearest one; None where
-    neither is legal here."""
-    bucket, usual = Bucket.of(which, g, precision), _plan(which, g, itemsize, card, None)
-    exact = table.entries.get(bucket)
-    for entry in [*([] if exact is None else [exact]), *table.near(bucket)]:
-        try:
-            chosen = None if entry.plan is None else plan_of(entry.plan)
-            legal = chosen is not None and is_legal(chosen, which, g, itemsize, card)
-        except TypeError as error:
-            said = f"the table of {card.name} has a plan that is none: {entry.plan} ({error}); tune again"
-            warnings.warn(said, RuntimeWarning, stacklevel=2)
-            continue
-        if chosen is None or not legal:
-            continue
-        if entry is exact:
-            return replace(chosen, splits=max(1, min(chosen.splits, _most_splits(chosen, which, g))))
-        if chosen.algorithm == usual.algorithm and chosen.tile is not None:
-            forced = _plan(which, g, itemsize, card, chosen.tile)
-            return forced if chosen.algorithm == "gemm" else replace(usual, tile=chosen.tile)
-    return None
-
-
-def plan_of(data: dict[str, Any]) -> Plan:
-    """The plan with these fields, as `dataclasses.asdict` gives them; TypeError for fields that no plan has."""
-    tile = data.get("tile")
-    return Plan(**{**data, "tile": None if tile is None else Tile(**tile)})
-
-
-def is_legal(chosen: Plan, which: str, g: Conv2dGeometry, itemsize: int, card: Card) -> bool:
-    """Whether a plan, its warps, stages and splits aside, is one that can ship for this problem."""
-    direct = is_direct(which, g)
-    if direct or chosen.tile is None:
-        return direct and chosen.tile is None
-    shipped: list[Tile] = []
-    if chosen.algorithm == "batch" and card.tma and batch_tile(which, g, itemsize):
-        shipped = batch_tiles(which, itemsize)
-    if chosen.algorithm == "gemm" and chosen.packed == is_packed(which, g):
-        shipped = tiles(which, itemsize, card, chosen.packed)
-    tile = chosen.tile
-    block = (tile.block_m, tile.block_n, tile.block_k)
-    fits = 0 < tile.num_stages * stage_bytes(which, *block, itemsize) <= card.shared
-    return fits and tile.num_warps in (2, 4, 8, 16) and block in {(t.block_m, t.block_n, t.block_k) for t in shipped}
-
-
-def _most_splits(chosen: Plan, which: str, g: Conv2dGeometry) -> int:
-    """Into how many parts the sum of a pass can be cut at most."""
-    if which != "wgrad":
-        return 1
-    return g.p if chosen.algorithm == "batch" else max(1, g.n * g.p * g.q // 32)
+def shipped(which: str, g: Conv2dGeometry, itemsize: int, card: Card) -> list[Plan]:
+    """Every plan that may run this problem, in one part: those of the rule, and those that a table may name."""
+    if is_direct(which, g):
+        return [Plan("direct", None)]
+    batch = batch_tiles(which, itemsize) if card.tma and batch_tile(which, g, itemsize) else []
+    packed = is_packed(which, g)
+    gemm = [Plan("gemm", tile, packed) for tile in tiles(which, itemsize, card, packed)]
+    return [*(Plan("batch", tile, True) for tile in batch), *gemm]
 
 
 def batch_tiles(which: str, itemsize: int) -> list[Tile]:

@@ -51,10 +51,11 @@ class Table:
     entries: dict[Bucket, Entry]
     about: dict[str, Any] = field(default_factory=dict)
 
-    def near(self, bucket: Bucket) -> list[Entry]:
-        """The entries whose plans are worth trying there, nearest first; that of the bucket itself is left out."""
-        found = [(bucket.distance(other), other.key, entry) for other, entry in self.entries.items()]
-        return [entry for distance, _, entry in sorted(found, key=lambda f: f[:2]) if 0 < distance <= NEAR]
+    def plans(self, bucket: Bucket) -> list[tuple[dict[str, Any], bool]]:
+        """The plans worth trying there, nearest bucket first, each with whether it is the bucket's own."""
+        found = [(bucket.distance(other), other.key, entry.plan) for other, entry in self.entries.items()]
+        ordered = sorted(found, key=lambda f: f[:2])
+        return [(plan, distance == 0) for distance, _, plan in ordered if distance <= NEAR and plan is not None]
 
 
 def slug(name: str) -> str:
