@@ -29,9 +29,9 @@ if platform.machine().lower() in ("x86_64", "amd64"):
     VARIANTS.update(avx2=(32, AVX2), avx512=(64, AVX512))
 
 
-def source_id() -> str:
-    """What kernels/cpu/native.py compares the built library with: the hash of the C++ it came from."""
-    files = sorted(glob.glob(f"{CSRC}/*.cpp") + glob.glob(f"{CSRC}/*.h"), key=os.path.basename)
+def source_id(folder: str) -> str:
+    """What kernels/cpu/native.py compares a built library with: the hash of the C++ it came from."""
+    files = sorted(glob.glob(f"{folder}/*.cpp") + glob.glob(f"{folder}/*.h"), key=os.path.basename)
     digest = hashlib.sha256()
     for file in files:
         with open(file, "rb") as source:
@@ -40,20 +40,26 @@ def source_id() -> str:
 
 
 class BuildKernels(build_ext):
-    """The CPU kernels as a plain shared library: each file once per instruction set, threads.cpp once for all."""
+    """The CPU kernels as a plain shared library: each file once per instruction set, threads.cpp once for all; and
+    their front, a usual extension module."""
 
     def get_ext_filename(self, fullname: str) -> str:
-        """No Python ABI in the name: the library calls nothing of Python's."""
+        """No Python ABI in the kernels' name: the library calls nothing of Python's."""
+        if not fullname.endswith("_native"):
+            return super().get_ext_filename(fullname)
         return os.path.join(*fullname.split(".")) + (".dll" if sys.platform == "win32" else ".so")
 
     def get_export_symbols(self, ext: Extension) -> list[str]:
-        """What is exported is marked in the source."""
-        return []
+        """What the kernels export is marked in their source."""
+        return [] if ext.name.endswith("_native") else super().get_export_symbols(ext)
 
     def build_extension(self, ext: Extension) -> None:
         """Compile for every instruction set of this machine's family, link once."""
+        if not ext.name.endswith("_native"):
+            super().build_extension(ext)
+            return
         shared = [source for source in ext.sources if source.endswith("threads.cpp")]
-        objects = self._compile(shared, "shared", [f'-DSOURCE_ID="{source_id()}"'])
+        objects = self._compile(shared, "shared", [f'-DSOURCE_ID="{source_id(CSRC)}"'])
         for isa, (width, flags) in VARIANTS.items():
             defines = [f"-DISA={isa}", f"-DVECTOR_BYTES={width}", *flags]
             objects += self._compile([s for s in ext.sources if s not in shared], isa, defines)
@@ -72,7 +78,15 @@ setup(
             depends=sorted(glob.glob(f"{CSRC}/*.h")),
             language="c++",
             optional=True,
-        )
+        ),
+        Extension(
+            "kernels.cpu._front",
+            [f"{CSRC}/python/front.cpp"],
+            define_macros=[("SOURCE_ID", f'"{source_id(CSRC + "/python")}"')],
+            extra_compile_args=["-std=c++17", "-O2", "-fvisibility=hidden", "-g0"],
+            language="c++",
+            optional=True,
+        ),
     ],
     cmdclass={"build_ext": BuildKernels},
     packages=find_packages(include=[name + end for name in ("kernels", "cnn", "bench") for end in ("", ".*")]),

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from kernels import aten, cpu
 from kernels.backend import ATEN, CPU, TRITON, decline, may_route, path, unsupported
@@ -22,9 +23,14 @@ from kernels.conv2d.geometry import (
     resolve_padding,
 )
 from kernels.conv2d.plan import is_direct
+from kernels.cpu import front
 from kernels.pool2d import op as pool
 from kernels.pool2d.geometry import Pool2dGeometry, check_input, window
 from kernels.tuned.router import conv_goes_to_torch
+
+_known_conv2d = front.conv2d.ask
+_known_conv2d_relu = front.conv2d_relu.ask
+_known_conv2d_relu_pool2d = front.conv2d_relu_pool2d.ask
 
 
 def conv2d(
@@ -43,6 +49,9 @@ def conv2d(
     Raises what torch raises for arguments that do not fit, and NotImplementedError under backend("triton") for what
     has no Triton kernel.
     """
+    known = None if is_compiling() else _known_conv2d(input, weight, bias, stride, padding, dilation, groups)
+    if known is not None:
+        return known  # type: ignore[no-any-return]
     way = path(input)
     if way == CPU:
         y: Tensor = cpu.conv2d(input, weight, bias, stride, padding, dilation, groups)
@@ -62,6 +71,9 @@ def conv2d_relu(
     groups: int = 1,
 ) -> Tensor:
     """relu(conv2d(...)) in one kernel; arguments, result and errors as in `conv2d`. Keeps NaN, as torch's ReLU."""
+    known = None if is_compiling() else _known_conv2d_relu(input, weight, bias, stride, padding, dilation, groups)
+    if known is not None:
+        return known  # type: ignore[no-any-return]
     way = path(input)
     if way == CPU:
         y: Tensor = cpu.conv2d_relu(input, weight, bias, stride, padding, dilation, groups)
@@ -91,9 +103,14 @@ def conv2d_relu_pool2d(
     pool: "max" or "avg" (ValueError otherwise); pool_kernel_size, pool_stride, pool_padding, ceil_mode as in torch's
     max_pool2d and avg_pool2d; the rest, the layouts, dtypes and errors as in `conv2d`.
     """
+    numbers = (stride, padding, dilation, groups)
+    if not is_compiling():
+        window = (pool, pool_kernel_size, pool_stride, pool_padding, ceil_mode)
+        known = _known_conv2d_relu_pool2d(input, weight, bias, *numbers, *window)
+        if known is not None:
+            return known  # type: ignore[no-any-return]
     check_pool_name(pool)
     way = path(input)
-    numbers = (stride, padding, dilation, groups)
     options: dict[str, Any] = {
         "pool": pool,
         "pool_kernel_size": pool_kernel_size,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kernels import aten
 from kernels.common.arguments import IntOrPair, Padding
-from kernels.cpu import native, pool
+from kernels.cpu import front, native, pool
 from kernels.cpu.conv_autograd import Convolution, run
 from kernels.cpu.conv_plan import SOME_CHANNELS, Plan, plan_of
 from kernels.cpu.guard import TYPES, eager, plain
@@ -66,7 +66,22 @@ def execute(plan: Plan, x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
     assert native.KERNELS is not None
     if needs_gradient(x, w, b):
         return Convolution.apply(x, w, b, plan, native.KERNELS)  # type: ignore[no-any-return, no-untyped-call]
-    return run(native.KERNELS, plan, x, w, b, False)[0]
+    return without_gradient(x, w, b, plan, native.KERNELS)
+
+
+def without_gradient(x: Tensor, w: Tensor, b: Tensor | None, plan: Plan, kernels: native.Kernels) -> Tensor:
+    """The planned output, not recorded by autograd."""
+    return run(kernels, plan, x, w, b, False)[0]
+
+
+def action_of(plan: Plan, x: Tensor, w: Tensor, b: Tensor | None) -> front.Action | front.Kernel:
+    """How the front repeats `execute`."""
+    if needs_gradient(x, w, b):
+        return front.Action(Convolution.apply, (plan, native.KERNELS))
+    if plan.kind == "pool":
+        return front.Action(without_gradient, (plan, native.KERNELS))
+    kind = "conv" if plan.kind == "direct" else "depthwise"
+    return front.Kernel(f"{kind}_forward", kind, plan, plan.shape, plan.stride)
 
 
 def conv2d(
@@ -79,10 +94,7 @@ def conv2d(
     groups: int = 1,
 ) -> Tensor:
     """torch.nn.functional.conv2d on CPU tensors."""
-    plan = find_plan(input, weight, bias, stride, padding, dilation, groups, False)
-    if plan is not None:
-        return execute(plan, input, weight, bias)
-    return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
+    return _convolve(front.conv2d, (input, weight, bias), (stride, padding, dilation, groups), False)
 
 
 def conv2d_relu(
@@ -95,10 +107,19 @@ def conv2d_relu(
     groups: int = 1,
 ) -> Tensor:
     """relu(conv2d(...)) on CPU tensors."""
-    plan = find_plan(input, weight, bias, stride, padding, dilation, groups, True)
+    return _convolve(front.conv2d_relu, (input, weight, bias), (stride, padding, dilation, groups), True)
+
+
+def _convolve(memory: front.Memory, tensors: Any, numbers: tuple[Any, ...], relu: bool) -> Tensor:
+    plan = find_plan(*(*tensors, *numbers, relu))
     if plan is not None:
-        return execute(plan, input, weight, bias)
-    return relu_after(input, weight, bias, stride, padding, dilation, groups)
+        y = execute(plan, *tensors)
+        memory.remember(tensors, numbers, action_of(plan, *tensors))
+        return y
+    y = relu_after(*tensors, *numbers) if relu else F.conv2d(*tensors, *numbers)
+    if not torch.compiler.is_compiling():
+        memory.remember(tensors, numbers, front.Action(torch.conv2d, numbers, relu, safe=True))
+    return y
 
 
 def relu_after(input: Tensor, weight: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
@@ -124,17 +145,30 @@ def conv2d_relu_pool2d(
     ceil_mode: bool = False,
 ) -> Tensor:
     """pool(relu(conv2d(...))) on CPU tensors."""
-    window = (pool, pool_kernel_size, pool_stride, pool_padding, ceil_mode)
-    plan = find_plan(input, weight, bias, stride, padding, dilation, groups, True, window)
+    tensors = (input, weight, bias)
+    numbers: tuple[Any, ...] = (stride, padding, dilation, groups)
+    window: tuple[Any, ...] = (pool, pool_kernel_size, pool_stride, pool_padding, ceil_mode)
+    plan = find_plan(*tensors, stride, padding, dilation, groups, True, window)
     if plan is not None:
-        return execute(plan, input, weight, bias)
+        y = execute(plan, *tensors)
+        front.conv2d_relu_pool2d.remember(tensors, (*numbers, *window), action_of(plan, *tensors))
+        return y
+    y = composed(*tensors, *numbers, *window)
+    if not torch.compiler.is_compiling():
+        front.conv2d_relu_pool2d.remember(
+            tensors, (*numbers, *window), front.Action(composed, (*numbers, *window), safe=True)
+        )
+    return y
+
+
+def composed(
+    input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int,
+    name: str, kernel: IntOrPair, step: IntOrPair | None, pad: IntOrPair, ceil: bool,
+) -> Tensor:  # fmt: skip
+    """torch's convolution, ReLU and the pool of pool.py."""
     y = relu_after(input, weight, bias, stride, padding, dilation, groups)
-    return _pool(y, pool, pool_kernel_size, pool_stride, pool_padding, ceil_mode)
-
-
-def _pool(y: Tensor, name: str, kernel: IntOrPair, stride: IntOrPair | None, padding: IntOrPair, ceil: bool) -> Tensor:
     if name == "max":
-        pooled = pool.max_pool2d(y, kernel, stride, padding, 1, ceil)
+        pooled = pool.max_pool2d(y, kernel, step, pad, 1, ceil)
         assert isinstance(pooled, Tensor)
         return pooled
-    return pool.avg_pool2d(y, kernel, stride, padding, ceil)
+    return pool.avg_pool2d(y, kernel, step, pad, ceil)

@@ -31,11 +31,6 @@ def eager() -> bool:
     )
 
 
-def untraced() -> bool:
-    """The part of `eager` that leaves no mark on a tensor's dispatch keys."""
-    return not (_is_compiling() or _function_mode() or forward_ad._current_level >= 0)
-
-
 def plain(tensor: Tensor) -> bool:
     """A dense float32 or bfloat16 CPU tensor whose memory holds its values, of no subclass."""
     return (

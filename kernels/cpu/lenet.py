@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.cpu import native
+from kernels.cpu import front, native
 from kernels.cpu.conv import conv2d_relu_pool2d
-from kernels.cpu.guard import TYPES, eager, plain, plain_gradient, untraced
+from kernels.cpu.guard import TYPES, eager, plain, plain_gradient
 from kernels.cpu.pool_plan import layout
 
 SHAPES = ((6, 1, 5, 5), (6,), (16, 6, 5, 5), (16,), (120, 400), (120,), (84, 120), (84,))
@@ -90,10 +90,9 @@ class LeNet(torch.autograd.Function):
     """The network as one node of the graph."""
 
     @staticmethod
-    def forward(
-        ctx: Any, plan: Plan, kernels: native.Kernels, pool: str, padding: int, x: Tensor, *parameters: Tensor
-    ) -> Tensor:
-        """Logits [n, classes]."""
+    def forward(ctx: Any, x: Tensor, *more: Any) -> Tensor:
+        """Logits [n, classes] of x, the ten parameters, plan, kernels, pool, padding."""
+        parameters, (plan, kernels, pool, padding) = more[:10], more[10:]
         logits, saved, codes = run(kernels, plan, x, parameters, True)
         ctx.plan, ctx.kernels, ctx.pool, ctx.padding = plan, kernels, pool, padding
         ctx.save_for_backward(x, saved, codes, *parameters)
@@ -104,9 +103,9 @@ class LeNet(torch.autograd.Function):
         """Gradients of the ten parameters; by the layers where the gradient is differentiated or transformed."""
         x, saved, codes, *parameters = ctx.saved_tensors
         plan: Plan = ctx.plan
-        wanted = ctx.needs_input_grad[4:]
+        wanted = ctx.needs_input_grad[:11]
         if torch.is_grad_enabled() or not plain_gradient(g):
-            return (None,) * 4 + layer_gradients(x, tuple(parameters), g, ctx.pool, ctx.padding, wanted)
+            return layer_gradients(x, tuple(parameters), g, ctx.pool, ctx.padding, wanted) + (None,) * 4
         if not g.is_contiguous():
             g = g.contiguous()
         gradients = [torch.empty(p.shape, dtype=torch.float32) for p in parameters]
@@ -122,7 +121,7 @@ class LeNet(torch.autograd.Function):
         native.check(status)
         if x.dtype is not torch.float32:
             gradients = [t.to(x.dtype) for t in gradients]
-        return (None, None, None, None, None, *gradients)
+        return (None, *gradients, None, None, None, None)
 
 
 def layer_gradients(
@@ -154,52 +153,6 @@ def find_plan(x: Tensor, parameters: tuple[Tensor, ...], pool: str, padding: int
     return plan_of(x.shape, padding, classes, pool == "avg", dtype is torch.bfloat16, torch.get_num_threads())
 
 
-class Known(NamedTuple):
-    """A call that was checked once. `guard` compares every tensor's type, dispatch keys (device, layout, negation,
-    transforms, tracing, autocast), dtype, sizes, strides and requires_grad in one C++ call: 0.5 us for 11 tensors, 6 us
-    from Python. It holds no tensor, and each call compares anew, so nothing can go stale."""
-
-    guard: Any
-    plan: Plan
-    trained: bool
-
-
-_KNOWN: dict[tuple[Any, ...], Known] = {}
-_guards: Any = getattr(getattr(torch._C, "_dynamo", None), "guards", None)
-
-
-def _key(x: Tensor, pool: str, padding: int) -> tuple[Any, ...]:
-    return x.shape, pool, padding, torch.get_num_threads(), torch.is_inference_mode_enabled()
-
-
-def recall(x: Tensor, parameters: tuple[Tensor, ...], pool: str, padding: int) -> Known | None:
-    """The checked call that this one repeats, if any."""
-    if type(x) not in TYPES or not untraced():
-        return None
-    known = _KNOWN.get(_key(x, pool, padding))
-    return known if known is not None and known.guard.check(x, *parameters) else None
-
-
-def remember(x: Tensor, parameters: tuple[Tensor, ...], pool: str, padding: int, plan: Plan) -> Known:
-    """Keep a checked call, where this torch has the guard."""
-    tensors = (x, *parameters)
-    trained = any(p.requires_grad for p in parameters)
-    try:
-        guard = _guards.TensorGuards(
-            *tensors,
-            dynamic_dims_sizes=[list(t.shape) for t in tensors],
-            dynamic_dims_strides=[list(t.stride()) for t in tensors],
-        )
-    except (AttributeError, TypeError, RuntimeError):
-        return Known(None, plan, trained)
-    if len(_KNOWN) >= 256:
-        _KNOWN.clear()
-    known = Known(guard, plan, trained)
-    if guard.check(*tensors):
-        _KNOWN[_key(x, pool, padding)] = known
-    return known
-
-
 def forward(
     x: Tensor,
     w1: Tensor,
@@ -222,18 +175,20 @@ def forward(
     units, float32 or bfloat16) is one compiled call and one node of the graph; other sizes run layer by layer.
     """
     parameters = (w1, b1, w2, b2, w3, b3, w4, b4, w5, b5)
-    known = recall(x, parameters, pool, padding)
-    if known is None:
-        if pool not in ("max", "avg"):
-            raise ValueError(f"lenet: pool must be 'max' or 'avg', not {pool!r}")
-        plan = find_plan(x, parameters, pool, padding)
-        if plan is None:
-            return layers(x, parameters, pool, padding)
-        known = remember(x, parameters, pool, padding, plan)
+    if pool not in ("max", "avg"):
+        raise ValueError(f"lenet: pool must be 'max' or 'avg', not {pool!r}")
+    plan = find_plan(x, parameters, pool, padding)
+    if plan is None:
+        return layers(x, parameters, pool, padding)
     kernels = native.KERNELS
     assert kernels is not None
-    if known.trained and torch.is_grad_enabled():
-        return LeNet.apply(  # type: ignore[no-any-return, no-untyped-call]
-            known.plan, kernels, pool, padding, x, *parameters
-        )
-    return run(kernels, known.plan, x, parameters, False)[0]
+    how: front.Action | front.Kernel
+    if torch.is_grad_enabled() and any(p.requires_grad for p in parameters):
+        extra = (plan, kernels, pool, padding)
+        y: Tensor = LeNet.apply(x, *parameters, *extra)  # type: ignore[no-untyped-call]
+        how = front.Action(LeNet.apply, extra)
+    else:
+        y = run(kernels, plan, x, parameters, False)[0]
+        how = front.Kernel("lenet_forward", "lenet", plan, (x.shape[0], plan.classes), (plan.classes, 1))
+    front.lenet.remember((x, *parameters), (padding, pool, "relu", None), how)
+    return y

@@ -17,7 +17,7 @@ VARIABLE = "TRITON_CNN_CPU"
 ISAS = ("avx512", "avx2", "baseline")
 CHOICE = os.environ.get(VARIABLE, "") or "auto"
 
-_DIRECTORY = Path(__file__).parent
+DIRECTORY = Path(__file__).parent
 _FUNCTIONS = {
     "pool_forward": 4,
     "pool_backward": 4,
@@ -56,6 +56,7 @@ class Kernels:
     """The functions of one instruction set; each takes addresses and returns a status for `check`."""
 
     isa: str
+    addresses: dict[str, int]
     pool_forward: Callable[..., int]
     pool_backward: Callable[..., int]
     conv_forward: Callable[..., int]
@@ -65,12 +66,13 @@ class Kernels:
     lenet_backward: Callable[..., int]
 
     def __init__(self, library: ctypes.CDLL, isa: str) -> None:
-        self.isa = isa
+        self.isa, self.addresses = isa, {}
         for name, arguments in _FUNCTIONS.items():
             function = getattr(library, f"{name}_{isa}")
             function.argtypes = [ctypes.c_void_p] * arguments
             function.restype = ctypes.c_int
             setattr(self, name, function)
+            self.addresses[name] = ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
 def check(status: int) -> None:
@@ -85,7 +87,7 @@ class StaleLibraryError(OSError):
 
 def _check_source(library: ctypes.CDLL) -> None:
     """StaleLibraryError where the sources are there (a checkout) and the library was built from others."""
-    files = sorted((f for f in _DIRECTORY.glob("csrc/*") if f.suffix in (".cpp", ".h")), key=lambda f: f.name)
+    files = sorted((f for f in DIRECTORY.glob("csrc/*") if f.suffix in (".cpp", ".h")), key=lambda f: f.name)
     if not files:
         return
     present = hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:16]
@@ -100,7 +102,7 @@ def _check_source(library: ctypes.CDLL) -> None:
 
 def variants() -> dict[str, Kernels]:
     """Every instruction set that the built library holds and this processor runs, widest first."""
-    path = next((p for p in map(_DIRECTORY.joinpath, ("_native.so", "_native.dll")) if p.exists()), None)
+    path = next((p for p in map(DIRECTORY.joinpath, ("_native.so", "_native.dll")) if p.exists()), None)
     if path is None:
         return {}
     library = ctypes.CDLL(str(path))

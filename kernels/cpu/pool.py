@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kernels import aten
 from kernels.common.arguments import IntOrPair
-from kernels.cpu import native
+from kernels.cpu import front, native
 from kernels.cpu.guard import TYPES, eager, plain, plain_gradient
 from kernels.cpu.pool_plan import (
     PAIR,
@@ -163,6 +163,16 @@ def execute(plan: Plan, x: Tensor) -> Tensor:
     return run_forward(native.KERNELS, plan, x, coded=False)[0]
 
 
+def action_of(plan: Plan, x: Tensor) -> front.Action | front.Kernel:
+    """How the front repeats `execute`."""
+    if training(x):
+        return front.Action(Pool.apply, (plan, native.KERNELS))
+    return front.Kernel("pool_forward", "pool", plan, plan.shape, plan.stride)
+
+
+_MAX_POOLS: tuple[Any, Any] = (torch.max_pool2d, torch._C._nn.max_pool2d_with_indices)
+
+
 def _strided(name: str, **arguments: Any) -> Tensor | None:
     """The pool on strided slices where there are no compiled kernels and it applies."""
     x = arguments["input"]
@@ -181,16 +191,26 @@ def max_pool2d(
     return_indices: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """torch.nn.functional.max_pool2d on a CPU tensor."""
-    plan = find_max_plan(input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+    numbers = (kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+    plan = find_max_plan(input, *numbers)
     if plan is not None:
-        return execute(plan, input)
+        y = execute(plan, input)
+        front.max_pool2d.remember((input,), numbers, action_of(plan, input))
+        return y
     pooled = _strided(
         "max_pool2d", input=input, kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation,
         return_indices=return_indices,
     ) if native.KERNELS is None else None  # fmt: skip
     if pooled is not None:
         return pooled
-    return aten.max_pool2d(input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+    result = aten.max_pool2d(input, *numbers)
+    if not torch.compiler.is_compiling():
+        step = () if stride is None else stride
+        how = front.Action(
+            _MAX_POOLS[bool(return_indices)], (kernel_size, step, padding, dilation, ceil_mode), safe=True
+        )
+        front.max_pool2d.remember((input,), numbers, how)
+    return result
 
 
 def avg_pool2d(
@@ -203,9 +223,12 @@ def avg_pool2d(
     divisor_override: int | None = None,
 ) -> Tensor:
     """torch.nn.functional.avg_pool2d on a CPU tensor."""
-    plan = find_avg_plan(input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    numbers = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    plan = find_avg_plan(input, *numbers)
     if plan is not None:
-        return execute(plan, input)
+        y = execute(plan, input)
+        front.avg_pool2d.remember((input,), numbers, action_of(plan, input))
+        return y
     pooled = _strided(
         "avg_pool2d", input=input, kernel_size=kernel_size, stride=stride, padding=padding,
         divisor_override=divisor_override,
@@ -213,5 +236,7 @@ def avg_pool2d(
     if pooled is not None:
         return pooled
     torchs: Any = aten.avg_pool2d
-    result: Tensor = torchs(input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    result: Tensor = torchs(input, *numbers)
+    if not torch.compiler.is_compiling():
+        front.avg_pool2d.remember((input,), numbers, front.Action(torchs, numbers, safe=True))
     return result

@@ -8,15 +8,18 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from kernels.backend import CPU, TRITON, decline, path, unsupported
 from kernels.common.registration import any_requires_grad, may_need_gradient, needs_dispatcher
+from kernels.cpu import front
 from kernels.cpu import lenet as cpu_lenet
 from kernels.lenet import autograd, layers
 from kernels.lenet.geometry import DTYPES, LeNetGeometry, check_dtypes
 
 POOLS, ACTIVATIONS = ("max", "avg"), ("relu", "tanh")
 ARITHMETIC = {"float32": torch.float32, "tf32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_known_lenet = front.lenet.ask
 
 
 def lenet(
@@ -40,6 +43,10 @@ def lenet(
     torch.func go through the layers. An infinite pixel or activation gives NaN. Raises ValueError for unknown names,
     RuntimeError for tensors that do not fit, and NotImplementedError under backend("triton") for what has no kernel.
     """
+    if not is_compiling():
+        known = _known_lenet(input, *parameters, padding, pool, activation, arithmetic)
+        if known is not None:
+            return known  # type: ignore[no-any-return]
     style = _style(pool, activation, arithmetic)
     fused = _fused(input, None, parameters, padding, style, arithmetic, "scores")
     if fused is not None:

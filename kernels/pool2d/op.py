@@ -6,15 +6,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from kernels import aten, cpu
 from kernels.backend import ATEN, TRITON, decline, may_route, path, unsupported
 from kernels.common.arguments import IntOrPair, is_int
 from kernels.common.layout import is_channels_last
 from kernels.common.registration import may_need_gradient
+from kernels.cpu import front
 from kernels.pool2d import autograd
 from kernels.pool2d.geometry import Pool2dGeometry, check_input, window
 from kernels.tuned.router import pool_goes_to_torch
+
+_known_max_pool2d = front.max_pool2d.ask
+_known_avg_pool2d = front.avg_pool2d.ask
 
 
 def max_pool2d(
@@ -33,8 +38,11 @@ def max_pool2d(
     all. A window without a tap inside the image gives -inf, index -1 and no gradient. Raises what torch raises for
     arguments that do not fit, and NotImplementedError under backend("triton") for what has no Triton kernel.
     """
-    way = path(input)
     arguments = (kernel_size, stride, padding, dilation, ceil_mode)
+    known = None if is_compiling() else _known_max_pool2d(input, *arguments, return_indices)
+    if known is not None:
+        return known
+    way = path(input)
     if way == TRITON:
         geometry = window("max_pool2d", *arguments)
         if _runs("max_pool2d", input, geometry, routed=not return_indices):
@@ -60,6 +68,10 @@ def avg_pool2d(
     format. Raises what torch raises for arguments that do not fit, and NotImplementedError under backend("triton") for
     what has no Triton kernel.
     """
+    numbers = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    known = None if is_compiling() else _known_avg_pool2d(input, *numbers)
+    if known is not None:
+        return known  # type: ignore[no-any-return]
     way = path(input)
     if way == TRITON:
         geometry = window("avg_pool2d", kernel_size, stride, padding, 1, ceil_mode)
@@ -67,9 +79,7 @@ def avg_pool2d(
         if _runs("avg_pool2d", input, geometry):
             return _like(input, triton_avg(_batched(input), geometry, bool(count_include_pad), divisor))
     where = aten if way in (ATEN, TRITON) else cpu
-    result: Tensor = where.avg_pool2d(
-        input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
-    )
+    result: Tensor = where.avg_pool2d(input, *numbers)
     return result
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from kernels.cpu import front
 from tests.kernels.paths import CPU_PATH, TRITON_PATH, Path, overflow_checks, why_no_triton
 
 
@@ -15,7 +16,9 @@ def poisoned_memory() -> Iterator[None]:
     """New memory is NaN (integers: the largest value), so that an element that nobody writes fails the test."""
     torch.use_deterministic_algorithms(True, warn_only=True)
     assert torch.utils.deterministic.fill_uninitialized_memory
+    front.use_memory_of(front.empty)
     yield
+    front.use_memory_of(front.QUICK_EMPTY)
     torch.use_deterministic_algorithms(False)
 
 

@@ -191,7 +191,7 @@ def test_the_environment_variable(compiled: native.Kernels) -> None:
 
 
 def test_explain_without_a_build(uncompiled: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(native, "_DIRECTORY", tmp_path)
+    monkeypatch.setattr(native, "DIRECTORY", tmp_path)
     monkeypatch.setattr(native, "CHOICE", "auto")
     found, reason = native._load()
     assert found is None and "not built" in reason
