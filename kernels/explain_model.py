@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from kernels import explain as calls
@@ -212,6 +211,8 @@ def _flops(called: Any, given: Any, options: Any) -> float:
 
 
 def _seconds(called: Any, given: Any, options: Any) -> float:
+    from torch.utils.benchmark import Timer  # a third of a second to import, and CUDA builds of torch complain
+
     scope = {"called": called, "given": given, "options": options}
     timer = Timer("called(*given, **options)", globals=scope, num_threads=torch.get_num_threads())
     return float(timer.blocked_autorange(min_run_time=LEAST_SECONDS).median)
