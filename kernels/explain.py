@@ -12,18 +12,19 @@ from torch import Tensor
 from kernels.backend import CPU, TRITON, current_backend, path, unsupported
 from kernels.common.launch import Launch, record
 from kernels.cpu import explain as cpu
-from kernels.tuned.router import listen
+from kernels.tuned.router import Verdict, listen
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """The answer of `explain`; print it to read it."""
+    """The answer of `explain`; print it to read it. measured: what the card's table says of it."""
 
     function: str
     backend: str
     path: str
     reason: str
     launches: tuple[Launch, ...] = ()
+    measured: tuple[Verdict, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"{self.function}: {self.path} path (backend {self.backend!r}): {self.reason}"]
@@ -53,9 +54,11 @@ def explain(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanat
         return Explanation(name, current_backend(), "torch", reason)
     with record() as launches, listen() as verdicts, torch.no_grad():
         function(*args, **kwargs)
-    if verdicts:
-        return Explanation(name, current_backend(), "torch", str(verdicts[0]))
-    return Explanation(name, current_backend(), way, f"{x.dtype} on {x.device} has a Triton kernel", tuple(launches))
+    here, measured = current_backend(), tuple(verdicts)
+    if any(verdict.for_torch for verdict in measured):
+        return Explanation(name, here, "torch", "; ".join(map(str, measured)), (), measured)
+    why = "; ".join([f"{x.dtype} on {x.device} has a Triton kernel", *map(str, measured)])
+    return Explanation(name, here, way, why, tuple(launches), measured)
 
 
 def _cpu(name: str, args: Any, kwargs: Any) -> str:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -17,6 +17,8 @@ from kernels import explain as calls
 from kernels import modules
 from kernels.backend import backend
 from kernels.convert import chain
+from kernels.explain_predicted import HEAD as PREDICTED
+from kernels.explain_predicted import Predicted, predicted
 
 FUNCTIONS = (
     "conv2d",
@@ -42,7 +44,8 @@ class LayerCall:
     flops and bytes: the work the call cannot do without (a multiply-add is two; every tensor once). seconds: measured
     median, None if not asked for. share: of what this device can do, which is the larger of flops over the rate of a
     matrix product and bytes over the rate of a copy, both measured here. changes: time after / time before of the same
-    call in another layout or dtype, measured.
+    call in another layout or dtype, measured. predicted: by the model of common/roofline.py, on the Triton path. What
+    the card's table measured is in explanation.measured.
     """
 
     layer: str
@@ -56,6 +59,7 @@ class LayerCall:
     seconds: float | None = None
     share: float | None = None
     changes: dict[str, float] = field(default_factory=dict)
+    predicted: Predicted | None = None
 
     def cells(self) -> list[str]:
         """The columns of the table."""
@@ -68,7 +72,9 @@ class LayerCall:
             changes = ", ".join(f"{name} x{ratio:.2f}" for name, ratio in self.changes.items())
             timed = [f"{self.seconds * 1e6:.1f}", f"{100 * (self.share or 0):.0f} %", changes]
         where = [self.layer or "(root)", how.function, _by(self.input), weight, self.dtype, self.layout]
-        return [*where, how.path, *work, *timed, kernels]
+        table = ", ".join(f"{v.ours:.1f} (torch {v.torch:.1f})" for v in how.measured)
+        guessed = [""] * len(PREDICTED) if self.predicted is None else self.predicted.cells()
+        return [*where, how.path, *work, *timed, table, *guessed, kernels]
 
 
 HEAD = (
@@ -81,9 +87,11 @@ HEAD = (
     "path",
     "MFLOP",
     "MB",
-    "us",
+    "measured us",
     "of limit",
     "with",
+    "table us",
+    *PREDICTED,
     "kernels",
 )
 
@@ -106,8 +114,10 @@ def explain(function: Callable[..., Any], *args: Any, measure: bool = False, **k
 
     function(*args, **kwargs): a function of this package -> `Explanation`, without running a kernel; or a torch model
     with an example input -> `ModelExplanation`, by running the model once without gradients: a line for each call of a
-    layer of this package (see `convert`), fused ones as the one call that they are. measure: time each of these calls,
-    in its own layout and dtype and in others (models only; takes about 0.1 s a call).
+    layer of this package (see `convert`), fused ones as the one call that they are, with its time in the card's
+    measured table where there is one, and its predicted time, share of the roofline, and what another layout or dtype
+    would bring, where Triton runs it. measure: time each of these calls here, in its own layout and dtype and in others
+    (models only; takes about 0.1 s a call).
     """
     if not isinstance(function, nn.Module):
         return calls.explain(function, *args, **kwargs)
@@ -179,9 +189,11 @@ def _describe(layer: str, called: Any, given: Any, options: Any, result: Any, me
             name: _seconds(called, [_changed(a, change) for a in given], options) / seconds
             for name, change in _changes(x).items()
         }
+    how = calls.explain(called, *given, **options)
+    others = {name: partial(_changed, change=change) for name, change in _changes(x).items()}
+    guess = predicted(how, called, given, options, flops, others)
     layout = "channels_last" if _is_channels_last(x) else "contiguous" if x.is_contiguous() else "strided"
     shape = None if weight is None else tuple(weight.shape)
-    how = calls.explain(called, *given, **options)
     dtype = str(x.dtype).removeprefix("torch.")
     return LayerCall(
         layer,
@@ -195,6 +207,7 @@ def _describe(layer: str, called: Any, given: Any, options: Any, result: Any, me
         seconds,
         share,
         changes,
+        guess,
     )
 
 

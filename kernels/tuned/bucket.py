@@ -7,8 +7,6 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from kernels.common.arguments import Pair
 from kernels.common.precision import tf32_allowed
 
@@ -85,11 +83,6 @@ def precision_of(itemsize: int) -> str:
     if itemsize == 4:
         return "tf32" if tf32_allowed() else "float32"
     return "half" if itemsize == 2 else "float64"
-
-
-def precision_of_dtype(dtype: torch.dtype) -> str:
-    """The same for a dtype."""
-    return precision_of(dtype.itemsize)
 
 
 def _log2(size: int) -> int:

@@ -35,15 +35,22 @@ PASSES = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """torch's operator was faster on `card`; times in microseconds."""
+    """What a table says of an operation: medians of both on `card`, in microseconds."""
 
     operation: str
     card: str
     ours: float
     torch: float
 
+    @property
+    def for_torch(self) -> bool:
+        """Whether torch was faster by more than the margin."""
+        return self.ours > MARGIN * self.torch
+
     def __str__(self) -> str:
-        return f"torch: measured {self.ours / self.torch:.2f}x faster on {self.card}"
+        if self.ours > self.torch:
+            return f"torch: measured {self.ours / self.torch:.2f}x faster on {self.card}"
+        return f"triton: measured {self.torch / self.ours:.2f}x faster on {self.card}"
 
 
 class _Listening(threading.local):
@@ -55,7 +62,7 @@ _listening = _Listening()
 
 @contextmanager
 def listen() -> Iterator[list[Verdict]]:
-    """Collect this thread's verdicts for torch inside the block, and let Triton go on all the same (explain)."""
+    """Collect this thread's verdicts inside the block, and let Triton go on whatever they are (explain)."""
     before, found = _listening.heard, []  # type: ignore[var-annotated]
     _listening.heard = found
     try:
@@ -99,13 +106,11 @@ def _verdict(table: Table, operation: str, bucket: Bucket, channels_last: bool) 
     """Only what was measured in this very bucket and layout sends work away."""
     entry = table.entries.get(bucket)
     times = entry and entry.times.get("nhwc" if channels_last else "nchw", {}).get(operation)
-    if not times or times.ours <= MARGIN * times.torch:
-        return None
-    return Verdict(operation, table.card, times.ours, times.torch)
+    return Verdict(operation, table.card, times.ours, times.torch) if times else None
 
 
 def _say(verdict: Verdict | None) -> bool:
     if verdict is not None and _listening.heard is not None:
         _listening.heard.append(verdict)
         return False
-    return verdict is not None
+    return verdict is not None and verdict.for_torch

@@ -39,7 +39,7 @@ def test_a_line_for_every_call(path: Path) -> None:
     assert found.calls[2].flops == 2 * 2 * 6 * 4 * 4 * 2 * 4
     assert all(bool(c.explanation.launches) == (path.name == "triton") for c in found.calls)
     text = str(found)
-    assert "2x3x10x10" in text and "us" not in text.splitlines()[0].split()
+    assert "2x3x10x10" in text and "measured us" not in text
 
 
 def test_measured_on_request() -> None:
@@ -68,3 +68,17 @@ def test_a_function_is_explained_as_before() -> None:
     found = kernels.explain(kernels.max_pool2d, torch.randn(1, 1, 4, 4), 2)
     assert found.path == "cpu" and found.reason
     assert "torch's operators" in kernels.explain(kernels.conv1d, torch.ones(1, 1, 4), torch.ones(1, 1, 1)).reason
+
+
+def test_predicted_where_triton_runs(triton: Path) -> None:
+    model = kernels.convert(network()).to(triton.device)
+    found = kernels.explain(model, torch.randn(2, 3, 10, 10, device=triton.device))
+    for call in found.calls:
+        guess = call.predicted
+        assert guess is not None and guess.prediction.seconds > guess.prediction.floor > 0
+        assert {"channels_last"} < set(guess.changes) and all(ratio > 0 for ratio in guess.changes.values())
+    head = str(found).splitlines()[0]
+    assert "predicted us" in head and "predicted of limit" in head and "of limit" in head
+    with kernels.backend("auto"):
+        on_cpu = kernels.explain(kernels.convert(network()), torch.randn(2, 3, 10, 10))
+    assert all(call.predicted is None for call in on_cpu.calls) and "predicted" not in str(on_cpu)

@@ -1,0 +1,221 @@
+"""Predicted times: what a card's limits leave of a launch's bytes, products and instructions. Never a measurement.
+
+    time = max(bytes / bandwidth, waves * program) + START
+    program = FILL + steps * max(products, instructions, what memory takes to answer)
+
+A step multiplies one tile of BLOCK_M x BLOCK_N x BLOCK_K; a wave is as many programs as the card holds at once, and a
+last wave that is not full takes as long as the others. How near tiles come to the tensor cores' rate is a guess by
+analogy (hand-written H100 products without clusters: 128 x 256 tiles 72 %, 128 x 128 62 %); expect +-20 % where a
+matrix product is the limit, and less where memory is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kernels.common.launch import Launch, tensors_of
+from kernels.tuned.bucket import precision_of
+
+FILL, STEP, ANSWER = 2000.0, 60.0, 570.0
+"""Cycles: a program's first tiles and last products; a step's barrier; memory's answer, shared by the stages."""
+FETCH = 80.0
+"""Fetching a row of a tile costs as much as multiplying it with this many columns."""
+REACH = 1.41
+"""Share of the tensor cores' rate that a tile without borders would reach, fitted to the two tiles named above."""
+STREAM = 0.88
+"""Share of a copy's bandwidth that a kernel with borders and windows reaches."""
+SCALAR = 0.6
+"""Share of the rate of plain multiply-adds that a kernel reaches, where its instructions are not known."""
+START = 2e-6
+"""Seconds from one kernel to the next."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a card can do: multiprocessors, cycles a second, bytes a second of a copy, FLOPs a second by precision.
+
+    rates: of matrix products in half, tf32, float32 ("ieee", by plain multiply-adds) and float64; scalar: of plain
+    multiply-adds. wgmma: whether tiles of fewer than 64 rows miss the fast instruction.
+    """
+
+    card: str
+    multiprocessors: int
+    clock: float
+    bandwidth: float
+    rates: dict[str, float]
+    scalar: float
+    wgmma: bool = False
+
+
+def _card(card: str, sms: int, ghz: float, tb: float, rates: tuple[float, ...], scalar: float, **more: Any) -> Limits:
+    """tb: TB/s; rates, scalar: TFLOP/s."""
+    names = ("half", "tf32", "float32", "float64")
+    by_name = {name: rate * 1e12 for name, rate in zip(names, rates, strict=True)}
+    return Limits(card, sms, ghz * 1e9, tb * 1e12, by_name, scalar * 1e12, **more)
+
+
+# H100: a measured 8192^3 product and copy. The others: 80 % of the data sheet's rates, 90 % of its bandwidth.
+LIMITS = {
+    "sm_80": _card("A100", 108, 1.41, 1.83, (250, 125, 15.6, 15.6), 15.6),
+    "sm_86": _card("RTX 3090", 82, 1.70, 0.84, (57, 28, 28, 0.45), 28),
+    "sm_89": _card("RTX 4090", 128, 2.52, 0.91, (132, 66, 66, 1.0), 66),
+    "sm_90": _card("H100", 132, 1.755, 3.0, (798, 400, 54, 54), 54, wgmma=True),
+    "sm_90 H200": _card("H200", 132, 1.755, 4.3, (798, 400, 54, 54), 54, wgmma=True),
+    "sm_100": _card("B200", 148, 1.85, 7.2, (1800, 900, 60, 30), 60, wgmma=True),
+    "sm_120": _card("RTX 5090", 170, 2.41, 1.6, (167, 84, 84, 1.3), 84),
+    "gfx942": _card("MI300X", 304, 2.1, 4.8, (1045, 523, 130, 130), 130),
+}
+
+
+def limits_of(name: str) -> Limits | None:
+    """The limits of the card whose name contains that of one above; an H100's for the unnamed card; else None."""
+    if not name:
+        return LIMITS["sm_90"]
+    return next((limits for limits in LIMITS.values() if limits.card in name), None)
+
+
+@dataclass(frozen=True)
+class Code:
+    """What the machine code of a launch says: registers a thread, shared bytes a program, instructions a warp."""
+
+    registers: int
+    shared: int
+    num_warps: int
+    total: dict[str, int]
+    loop: dict[str, int]
+
+    @property
+    def resident(self) -> int:
+        """Programs that a multiprocessor holds: 64 Ki registers, 228 KiB of shared memory, 64 warps."""
+        by_registers = 65536 // (32 * self.num_warps * max(8, -(-self.registers // 8) * 8))
+        return max(1, min(by_registers, 228 * 1024 // (self.shared + 1024), 64 // self.num_warps, 32))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predicted seconds; what bounds them; the least that bytes and products would take at the card's limits."""
+
+    seconds: float
+    bound: str
+    floor: float
+
+    @property
+    def share(self) -> float:
+        """Of the roofline."""
+        return self.floor / self.seconds
+
+
+def predict(launches: Sequence[Launch], flops: float, limits: Limits, codes: Sequence[Code | None] = ()) -> Prediction:
+    """The predicted time of a call: its launches one after another.
+
+    flops: of the call, which its products or else its largest launch compute. codes: of the launches, where known.
+    """
+    given = list(codes) or [None] * len(launches)
+    products = [launch for launch in launches if "BLOCK_K" in launch.arguments]
+    main = max(products or launches, key=_bytes, default=None)
+    pairs = zip(launches, given, strict=True)
+    parts = [_launch(each, flops if each is main else 0.0, limits, code) for each, code in pairs]
+    if not parts:
+        return Prediction(START, "start", START)
+    longest = max(parts, key=lambda p: p.seconds)
+    return Prediction(sum(p.seconds for p in parts), longest.bound, max(p.floor for p in parts))
+
+
+def _launch(launch: Launch, flops: float, limits: Limits, code: Code | None) -> Prediction:
+    floor = _bytes(launch) / limits.bandwidth
+    # A handful of programs cannot ask for all that memory can give.
+    moved = floor / STREAM * max(1.0, limits.multiprocessors / 2 / launch.grid)
+    busy, bound = 0.0, "memory"
+    if flops and "BLOCK_K" in launch.arguments:
+        busy, bound = _products(launch, flops, limits, code)
+        floor = max(floor, flops * _inside(launch.arguments) / _rate(launch, limits))
+    elif flops or code is not None:
+        busy, bound = _plain(launch, flops, limits, code)
+        floor = max(floor, flops / limits.scalar)
+    return Prediction(max(moved, busy) + START, bound if busy > moved else "memory", floor)
+
+
+def _products(launch: Launch, flops: float, limits: Limits, code: Code | None) -> tuple[float, str]:
+    """Seconds of a grid of tiles, and what a step waits for."""
+    a = launch.arguments
+    m, n, k = (a[f"BLOCK_{axis}"] for axis in "MNK")
+    rows = 4 if "pool" in launch.kernel.__name__ else 1
+    out = _output(a)
+    padded = launch.grid * m * n / max(1, out.numel())
+    products = flops / 2 * _inside(a) * padded * _padded_depth(a, k)
+    steps = products / (launch.grid * rows * m * n * k)
+    rate = _rate(launch, limits) / 2 / limits.multiprocessors / limits.clock
+    slow = 2.0 if limits.wgmma and m < 64 else 1.0
+    reached = min(1.0, REACH * rows * m * n / (rows * m * n + FETCH * (rows * m + n)))
+    tensor = rows * m * n * k * slow / rate / reached
+    issue = 0.0 if code is None else code.loop.get("all", 0) * code.num_warps / 4
+    busy = max(tensor, issue)
+    answer = ANSWER / launch.options.get("num_stages", 2)
+    resident = code.resident if code else (1 if rows * m * n >= 128 * 128 else 2)
+    each = max(busy, (STEP + max(answer, busy)) / resident)
+    waves = math.ceil(launch.grid / (limits.multiprocessors * resident))
+    waiting = {"products": tensor, "issue": issue, "latency": answer / resident}
+    bound = max(waiting, key=lambda name: waiting[name])
+    return waves * (FILL + steps * resident * each) / limits.clock, bound
+
+
+def _plain(launch: Launch, flops: float, limits: Limits, code: Code | None) -> tuple[float, str]:
+    """Seconds of a kernel without a matrix product: by its instructions where they are known."""
+    if code is None:
+        return flops / limits.scalar / SCALAR, "multiply-adds"
+    fma = code.loop.get("fma", 0)
+    times = max(1.0, flops / 2 / (32 * code.num_warps * launch.grid * fma)) if flops and fma else 1.0
+    instructions = code.total.get("all", 0) + (times - 1) * code.loop.get("all", 0)
+    waves = math.ceil(launch.grid / (limits.multiprocessors * code.resident))
+    cycles = waves * code.resident * instructions * code.num_warps / 4
+    return cycles / limits.clock, "issue"
+
+
+def _bytes(launch: Launch) -> float:
+    """Every tensor of the launch once."""
+    tensors = {t.data_ptr() or id(t): t for t in tensors_of(launch.arguments)}
+    return float(sum(t.numel() * t.element_size() for t in tensors.values()))
+
+
+def _output(arguments: dict[str, Any]) -> Tensor:
+    """What a product writes."""
+    found = next(arguments[name] for name in ("dw_ptr", "dx_desc", "dx_ptr", "y_desc", "y_ptr") if name in arguments)
+    result: Tensor = getattr(found, "base", found)
+    return result
+
+
+def _rate(launch: Launch, limits: Limits) -> float:
+    """FLOPs a second of a launch's products; TF32 in three parts does three."""
+    dtype = next(tensors_of(launch.arguments)).dtype
+    if dtype == torch.float32:
+        how = launch.arguments["PRECISION"]
+        return limits.rates["tf32"] / 3 if how == "tf32x3" else limits.rates["tf32" if how == "tf32" else "float32"]
+    return limits.rates[precision_of(dtype.itemsize)]
+
+
+def _padded_depth(a: dict[str, Any], block_k: int) -> float:
+    """What the last block of a sum adds to it."""
+    depth = a.get("K", a.get("C", block_k)) if "dx_ptr" in a or "dx_desc" in a else a.get("C", block_k)
+    if a.get("FLAT"):
+        depth *= a["R"] * a["S"]
+    if "dw_ptr" in a:
+        return 1.0
+    return float(math.ceil(depth / block_k) * block_k / max(1, depth))
+
+
+def _inside(a: dict[str, Any]) -> float:
+    """The share of a window's taps that lie inside the image, where a kernel leaves the others out (TMA)."""
+    if not any(name in a for name in ("x_desc", "dy_desc")) or not all(name in a for name in "hwpq"):
+        return 1.0
+    share = 1.0
+    for big, small, taps, axis in (("h", "p", "R", "H"), ("w", "q", "S", "W")):
+        step, pad, dil = a[f"STRIDE_{axis}"], a[f"PAD_{axis}"], a[f"DIL_{axis}"]
+        places = [i * step - pad + t * dil for i in range(a[small]) for t in range(a[taps])]
+        share *= sum(0 <= place < a[big] for place in places) / max(1, len(places))
+    return share
