@@ -50,6 +50,7 @@ CASES = (
     Case("conv3x3/2 128", _conv(kernels.conv2d, (64, 128, 28, 28), (128, 128, 3, 3), padding=1, stride=2)),
     Case("conv3x3/2 256", _conv(kernels.conv2d, (128, 256, 28, 28), (256, 256, 3, 3), padding=1, stride=2)),
     Case("conv3x3 256 n256", _conv(kernels.conv2d_relu, (256, 256, 14, 14), (256, 256, 3, 3), padding=1)),
+    Case("conv3x3 512 n8", _conv(kernels.conv2d_relu, (8, 512, 7, 7), (512, 512, 3, 3), padding=1)),
     Case("conv3x3+pool 64 n64", _conv(kernels.conv2d_relu_pool2d, (64, 64, 56, 56), (128, 64, 3, 3), padding=1)),
     Case("conv1x1 256-64", _conv(kernels.conv2d_relu, (32, 256, 56, 56), (64, 256, 1, 1))),
     Case("conv7x7/2 rgb", _conv(kernels.conv2d_relu, (32, 3, 224, 224), (64, 3, 7, 7), padding=3, stride=2)),

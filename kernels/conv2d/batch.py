@@ -6,56 +6,59 @@ import math
 from typing import Any
 
 import torch
-import triton.language as tl
 from torch import Tensor
-from triton.tools.tensor_descriptor import TensorDescriptor
 
-from kernels.common.device import INTERPRET
 from kernels.common.layout import empty
 from kernels.common.precision import input_precision
+from kernels.conv2d import descriptors
 from kernels.conv2d.arguments import index, launch_gemm, strides, window
 from kernels.conv2d.batch_dgrad import batch_dgrad_kernel
 from kernels.conv2d.batch_fprop import batch_fprop_kernel
 from kernels.conv2d.batch_fprop_pool import batch_fprop_pool_kernel
 from kernels.conv2d.batch_wgrad import batch_wgrad_kernel
 from kernels.conv2d.geometry import Conv2dGeometry
-from kernels.conv2d.pack import channels_innermost, dense_channels_innermost
 from kernels.conv2d.plan import Plan, Tile
-
-_DTYPES = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32: tl.float32}
-_CAN_ROUND = "round_f32_to_tf32" in TensorDescriptor.__dataclass_fields__
+from kernels.conv2d.splits import partial_sums, reduce
 
 
-def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bool, tile: Tile) -> Tensor:
+def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bool, plan: Plan) -> Tensor:
     """y [n, k, p, q] in channels_last."""
+    tile = _tile(plan)
     y = empty(x, (g.n, g.k, g.p, g.q), True)
+    whole = plan.splits == 1
+    out = y if whole else partial_sums(y, plan.splits)
     _launch(
         batch_fprop_kernel,
-        g.p * g.q * math.ceil(g.n / tile.block_m) * math.ceil(g.k / tile.block_n),
+        plan.splits * g.p * g.q * math.ceil(g.n / tile.block_m) * math.ceil(g.k / tile.block_n),
         tile,
         x,
-        x_desc=_map(x, tile.block_m, tile.block_k),
-        w_desc=_matrix(dense_channels_innermost(w), tile.block_n, tile.block_k),
+        x_desc=descriptors.images(x, tile.block_m, tile.block_k),
+        w_desc=descriptors.filters(w, tile.block_n, tile.block_k),
         bias_ptr=y if bias is None else bias,
-        y_desc=_map(y, tile.block_m, tile.block_n),
+        y_desc=_parts(out, y, plan),
+        n=g.n,
         h=g.h,
         w=g.w,
         k=g.k,
         p=g.p,
         q=g.q,
+        splits=plan.splits,
         C=g.c,
         **window(g),
-        HAS_BIAS=bias is not None,
-        RELU=relu,
-        DTYPE=_DTYPES[x.dtype],
+        HAS_BIAS=bias is not None and whole,
+        RELU=relu and whole,
+        DTYPE=descriptors.DTYPES[out.dtype],
     )
+    if not whole:
+        reduce(out, y, bias, relu)
     return y
 
 
 def fprop_pool(
-    x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, average: bool, want_code: bool, tile: Tile
+    x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, average: bool, want_code: bool, plan: Plan
 ) -> tuple[Tensor, Tensor]:
     """y and its code [n, k, p // 2, q // 2] in channels_last (the code empty if not wanted)."""
+    tile = _tile(plan)
     shape = (g.n, g.k, g.p // 2, g.q // 2)
     y = empty(x, shape, True)
     code = empty(x, shape if want_code else (0,) * 4, True, torch.uint8)
@@ -64,10 +67,10 @@ def fprop_pool(
         shape[2] * shape[3] * math.ceil(g.n / tile.block_m) * math.ceil(g.k / tile.block_n),
         tile,
         x,
-        x_desc=_map(x, tile.block_m, tile.block_k),
-        w_desc=_matrix(dense_channels_innermost(w), tile.block_n, tile.block_k),
+        x_desc=descriptors.images(x, tile.block_m, tile.block_k),
+        w_desc=descriptors.filters(w, tile.block_n, tile.block_k),
         bias_ptr=y if bias is None else bias,
-        y_desc=_map(y, tile.block_m, tile.block_n),
+        y_desc=descriptors.images(y, tile.block_m, tile.block_n),
         code_ptr=code,
         n=g.n,
         k=g.k,
@@ -78,49 +81,59 @@ def fprop_pool(
         HAS_BIAS=bias is not None,
         AVERAGE=average,
         HAS_CODE=want_code,
-        DTYPE=_DTYPES[x.dtype],
+        DTYPE=descriptors.DTYPES[x.dtype],
         INDEX=index(y),
     )
     return y, code
 
 
-def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, tile: Tile) -> Tensor:
-    """dx [n, c, h, w] in channels_last."""
+def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, plan: Plan) -> Tensor:
+    """dx [n, c, h, w] in channels_last. Float32 wants the weights turned: TF32 tensor cores read no other order."""
+    tile = _tile(plan)
     dx = empty(dy, (g.n, g.c, g.h, g.w), True)
+    out = dx if plan.splits == 1 else partial_sums(dx, plan.splits)
+    turned = dy.dtype == torch.float32
+    if turned:
+        w_desc = descriptors.filters(w.transpose(0, 1), tile.block_n, tile.block_k)
+    else:
+        w_desc = descriptors.filters(w, tile.block_k, tile.block_n)
     _launch(
         batch_dgrad_kernel,
-        g.h * g.w * math.ceil(g.n / tile.block_m) * math.ceil(g.c / tile.block_n),
+        plan.splits * g.h * g.w * math.ceil(g.n / tile.block_m) * math.ceil(g.c / tile.block_n),
         tile,
         dy,
-        dy_desc=_map(dy, tile.block_m, tile.block_k),
-        w_desc=_matrix(dense_channels_innermost(w.transpose(0, 1)), tile.block_n, tile.block_k),
-        dx_desc=_map(dx, tile.block_m, tile.block_n),
+        dy_desc=descriptors.images(dy, tile.block_m, tile.block_k),
+        w_desc=w_desc,
+        dx_desc=_parts(out, dx, plan),
+        n=g.n,
         h=g.h,
         w=g.w,
         c=g.c,
         p=g.p,
         q=g.q,
+        splits=plan.splits,
         K=g.k,
         **window(g),
         STEP_H=g.stride[0] // math.gcd(g.stride[0], g.dilation[0]),
         STEP_W=g.stride[1] // math.gcd(g.stride[1], g.dilation[1]),
-        DTYPE=_DTYPES[dy.dtype],
+        TURNED=turned,
+        DTYPE=descriptors.DTYPES[out.dtype],
     )
+    if out is not dx:
+        reduce(out, dx)
     return dx
 
 
 def wgrad(dy: Tensor, x: Tensor, dw: Tensor, partial: Tensor, g: Conv2dGeometry, plan: Plan) -> None:
-    """The partial sums of dw [k, c, r, s] over `plan.splits` parts of the output rows."""
-    tile = plan.tile
-    assert tile is not None
-    taps = g.r * g.s
+    """The partial sums of dw [k, c, r, s] over `plan.splits` parts of the output pixels."""
+    tile = _tile(plan)
     _launch(
         batch_wgrad_kernel,
-        plan.splits * taps * math.ceil(g.k / tile.block_m) * math.ceil(g.c / tile.block_n),
+        plan.splits * g.r * g.s * math.ceil(g.k / tile.block_m) * math.ceil(g.c / tile.block_n),
         tile,
         dy,
-        dy_desc=_map(dy, tile.block_k, tile.block_m),
-        x_desc=_map(x, tile.block_k, tile.block_n),
+        dy_desc=descriptors.images(dy, tile.block_k, tile.block_m),
+        x_desc=descriptors.images(x, tile.block_k, tile.block_n),
         dw_ptr=partial,
         n=g.n,
         h=g.h,
@@ -128,7 +141,7 @@ def wgrad(dy: Tensor, x: Tensor, dw: Tensor, partial: Tensor, g: Conv2dGeometry,
         k=g.k,
         p=g.p,
         q=g.q,
-        rows_per_split=math.ceil(g.p / plan.splits),
+        splits=plan.splits,
         stride_dw_split=dw.numel(),
         **strides("dw", dw, "kcrs"),
         C=g.c,
@@ -136,31 +149,19 @@ def wgrad(dy: Tensor, x: Tensor, dw: Tensor, partial: Tensor, g: Conv2dGeometry,
     )
 
 
+def _tile(plan: Plan) -> Tile:
+    assert plan.tile is not None
+    return plan.tile
+
+
+def _parts(out: Tensor, y: Tensor, plan: Plan) -> Any:
+    """Where a pass writes: [splits, h, w, n, c] over a result in channels_last, or over its partial sums."""
+    tile = _tile(plan)
+    n, c, h, w = y.shape
+    return descriptors.boxes(
+        out, [plan.splits, h, w, n, c], [n * h * w * c, w * c, c, h * w * c, 1], [1, 1, 1, tile.block_m, tile.block_n]
+    )
+
+
 def _launch(kernel: Any, grid: int, tile: Tile, operand: Tensor, **arguments: Any) -> None:
     launch_gemm(kernel, grid, tile, **arguments, PRECISION=input_precision(operand.dtype))
-
-
-def _map(t: Tensor, images: int, channels: int) -> Any:
-    """`t` [n, c, h, w] as [h, w, n, c], in boxes of one pixel; copied where TMA cannot read it (16-byte strides)."""
-    t = channels_innermost(t)
-    size = t.element_size()
-    steps = [t.stride(axis) if t.shape[axis] > 1 else t.shape[1] for axis in (2, 3, 0)]
-    if t.data_ptr() % 16 or any(step * size % 16 for step in steps):
-        t = dense_channels_innermost(t, copy=True)
-        steps = [t.stride(axis) for axis in (2, 3, 0)]
-    n, c, h, w = t.shape
-    return _descriptor(t, [h, w, n, c], [*steps, 1], [1, 1, images, channels])
-
-
-def _matrix(t: Tensor, rows: int, columns: int) -> Any:
-    """Dense weights [a, b, r, s] with b innermost as the matrix [a, r * s * b]."""
-    a = t.shape[0]
-    width = t.numel() // a
-    return _descriptor(t, [a, width], [width, 1], [rows, columns])
-
-
-def _descriptor(t: Tensor, shape: list[int], steps: list[int], box: list[int]) -> Any:
-    # Tensor cores truncate float32 to TF32, which biases sums of one sign; TMA can round on the way in.
-    if _CAN_ROUND and not INTERPRET and t.dtype == torch.float32:
-        return TensorDescriptor(t, shape, steps, box, round_f32_to_tf32=True)
-    return TensorDescriptor(t, shape, steps, box)

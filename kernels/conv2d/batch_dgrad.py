@@ -11,7 +11,8 @@ With a stride only some taps reach a pixel (1, 2, 2 or 4 of nine for a stride of
 import triton
 import triton.language as tl
 
-from kernels.common.jit import dot, first_tap
+from kernels.common.jit import dot, first_tap, unravel
+from kernels.conv2d.order import place, share
 
 
 @triton.jit
@@ -31,11 +32,13 @@ def batch_dgrad_kernel(
     dy_desc,
     w_desc,
     dx_desc,
+    n,
     h,
     w,
     c,
     p,
     q,
+    splits,
     K: tl.constexpr,
     R: tl.constexpr,
     S: tl.constexpr,
@@ -47,34 +50,42 @@ def batch_dgrad_kernel(
     DIL_W: tl.constexpr,
     STEP_H: tl.constexpr,
     STEP_W: tl.constexpr,
+    TURNED: tl.constexpr,
     DTYPE: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """w_desc is [c, r * s * k]: the summed axis innermost is the order every dtype's tensor cores can read."""
+    """w_desc is [k, r * s * c], or TURNED [c, r * s * k]: the summed axis innermost is the only order that TF32 tensor
+    cores read. A box that is wider than c reaches into the next tap; nothing of that is written. dx_desc is
+    [splits, h, w, n, c].
+    """
     NUM_K: tl.constexpr = K // BLOCK_K
     BACK_H: tl.constexpr = STEP_H * DIL_H // STRIDE_H
     BACK_W: tl.constexpr = STEP_W * DIL_W // STRIDE_W
     num_n = tl.cdiv(c, BLOCK_N)
-    i_n = tl.program_id(0) % num_n
-    i_pixel = tl.program_id(0) // num_n
-    i_w = i_pixel % w
-    i_h = i_pixel // w % h
-    i_m = i_pixel // w // h
+    num_m = tl.cdiv(n, BLOCK_M) * h * w
+    i_row, i_n, _ = place(tl.program_id(0) % (num_m * num_n), num_m, num_n, 1)
+    i_split = tl.program_id(0) // (num_m * num_n)
+    i_m, i_h, i_w = unravel(i_row, h, w)
     first_r, at_p, a_0, a_1 = _reaching(i_h + PAD_H, p, R, STRIDE_H, DIL_H, STEP_H)
     first_s, at_q, b_0, b_1 = _reaching(i_w + PAD_W, q, S, STRIDE_W, DIL_W, STEP_W)
     num_b = b_1 - b_0
 
     b_dx = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
-    for step in range((a_1 - a_0) * num_b * NUM_K):
+    first, last = share((a_1 - a_0) * num_b * NUM_K, i_split, splits)
+    for step in range(first, last):
         tap = step // NUM_K
         k_0 = (step - tap * NUM_K) * BLOCK_K
         a = a_0 + tap // num_b
         b = b_0 + tap % num_b
-        row = ((first_r + a * STEP_H) * S + first_s + b * STEP_W) * K + k_0
+        i_tap = (first_r + a * STEP_H) * S + first_s + b * STEP_W
         b_dy = dy_desc.load([at_p - a * BACK_H, at_q - b * BACK_W, i_m * BLOCK_M, k_0]).reshape(BLOCK_M, BLOCK_K)
-        b_w = w_desc.load([i_n * BLOCK_N, row])
-        b_dx = dot(b_dy, b_w.T, b_dx, PRECISION)
-    dx_desc.store([i_h, i_w, i_m * BLOCK_M, i_n * BLOCK_N], b_dx.to(DTYPE).reshape(1, 1, BLOCK_M, BLOCK_N))
+        if TURNED:
+            b_w = w_desc.load([i_n * BLOCK_N, i_tap * K + k_0]).T
+        else:
+            b_w = w_desc.load([k_0, i_tap * c + i_n * BLOCK_N])
+        b_dx = dot(b_dy, b_w, b_dx, PRECISION)
+    b_dx = b_dx.to(DTYPE).reshape(1, 1, 1, BLOCK_M, BLOCK_N)
+    dx_desc.store([i_split, i_h, i_w, i_m * BLOCK_M, i_n * BLOCK_N], b_dx)

@@ -14,7 +14,8 @@ loop.
 import triton
 import triton.language as tl
 
-from kernels.common.jit import dot, inside, relu
+from kernels.common.jit import dot, inside, relu, unravel
+from kernels.conv2d.order import place, share
 
 
 @triton.jit
@@ -23,11 +24,13 @@ def batch_fprop_kernel(
     w_desc,
     bias_ptr,
     y_desc,
+    n,
     h,
     w,
     k,
     p,
     q,
+    splits,
     C: tl.constexpr,
     R: tl.constexpr,
     S: tl.constexpr,
@@ -45,13 +48,13 @@ def batch_fprop_kernel(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
+    """y_desc is [splits, p, q, n, k]."""
     NUM_C: tl.constexpr = C // BLOCK_K
     num_n = tl.cdiv(k, BLOCK_N)
-    i_n = tl.program_id(0) % num_n
-    i_pixel = tl.program_id(0) // num_n
-    i_q = i_pixel % q
-    i_p = i_pixel // q % p
-    i_m = i_pixel // q // p
+    num_m = tl.cdiv(n, BLOCK_M) * p * q
+    i_row, i_n, _ = place(tl.program_id(0) % (num_m * num_n), num_m, num_n, 1)
+    i_split = tl.program_id(0) // (num_m * num_n)
+    i_m, i_p, i_q = unravel(i_row, p, q)
     o_h = i_p * STRIDE_H - PAD_H
     o_w = i_q * STRIDE_W - PAD_W
     r_0, r_1 = inside(o_h, h, R, DIL_H)
@@ -59,7 +62,8 @@ def batch_fprop_kernel(
     num_s = s_1 - s_0
 
     b_y = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
-    for step in range((r_1 - r_0) * num_s * NUM_C):
+    first, last = share((r_1 - r_0) * num_s * NUM_C, i_split, splits)
+    for step in range(first, last):
         tap = step // NUM_C
         c_0 = (step - tap * NUM_C) * BLOCK_K
         r = r_0 + tap // num_s
@@ -73,4 +77,5 @@ def batch_fprop_kernel(
         b_y += tl.load(bias_ptr + o_n, mask=o_n < k, other=0.0).to(tl.float32)[None, :]
     if RELU:
         b_y = relu(b_y)
-    y_desc.store([i_p, i_q, i_m * BLOCK_M, i_n * BLOCK_N], b_y.to(DTYPE).reshape(1, 1, BLOCK_M, BLOCK_N))
+    b_y = b_y.to(DTYPE).reshape(1, 1, 1, BLOCK_M, BLOCK_N)
+    y_desc.store([i_split, i_p, i_q, i_m * BLOCK_M, i_n * BLOCK_N], b_y)

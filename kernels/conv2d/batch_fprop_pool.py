@@ -10,7 +10,8 @@ The four products of a step share the weight tile. TMA fills with zeros what lie
 import triton
 import triton.language as tl
 
-from kernels.common.jit import dot
+from kernels.common.jit import dot, unravel
+from kernels.conv2d.order import place
 from kernels.conv2d.pool_epilogue import pooled
 
 
@@ -46,11 +47,8 @@ def batch_fprop_pool_kernel(
 ):
     NUM_C: tl.constexpr = C // BLOCK_K
     num_n = tl.cdiv(k, BLOCK_N)
-    i_n = tl.program_id(0) % num_n
-    i_pixel = tl.program_id(0) // num_n
-    i_q = i_pixel % q
-    i_p = i_pixel // q % p
-    i_m = i_pixel // q // p
+    i_row, i_n, _ = place(tl.program_id(0), tl.cdiv(n, BLOCK_M) * p * q, num_n, 1)
+    i_m, i_p, i_q = unravel(i_row, p, q)
     o_h = i_p * 2 * STRIDE_H - PAD_H
     o_w = i_q * 2 * STRIDE_W - PAD_W
     m_0 = i_m * BLOCK_M

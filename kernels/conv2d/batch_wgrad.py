@@ -1,17 +1,18 @@
 """Weight gradient with the batch as the summed side, by TMA, in two deterministic passes.
 
-dw[split][r, s][M, N] = sum over the split's output rows of dy[p, q][K, M]^T @ x[h, w][K, N]
+dw[split][r, s][M, N] = sum over the split's output pixels of dy[p, q][K, M]^T @ x[h, w][K, N]
 M = k   output channels
 N = c   input channels
 K = n   images, BLOCK_K at a time, for each output pixel whose tap (r, s) lies inside the image
 
-One program: one tap, one block of M x N, one split of the output rows.
+One program: one tap, one block of M x N, one split of the output pixels.
 """
 
 import triton
 import triton.language as tl
 
 from kernels.common.jit import dot
+from kernels.conv2d.order import place, share
 
 
 @triton.jit
@@ -34,7 +35,7 @@ def batch_wgrad_kernel(
     k,
     p,
     q,
-    rows_per_split,
+    splits,
     stride_dw_split,
     stride_dw_k,
     stride_dw_c,
@@ -56,22 +57,18 @@ def batch_wgrad_kernel(
 ):
     NUM_N: tl.constexpr = (C + BLOCK_N - 1) // BLOCK_N
     num_m = tl.cdiv(k, BLOCK_M)
-    i_n = tl.program_id(0) % NUM_N
-    i_m = tl.program_id(0) // NUM_N % num_m
-    i_rest = tl.program_id(0) // NUM_N // num_m
-    i_tap = i_rest % (R * S)
-    i_split = i_rest // (R * S)
+    i_m, i_n, i_tap = place(tl.program_id(0) % (num_m * NUM_N * R * S), num_m, NUM_N, R * S)
+    i_split = tl.program_id(0) // (num_m * NUM_N * R * S)
     r = i_tap // S
     s = i_tap % S
     p_0, p_1 = _rows(r * DIL_H, h, p, STRIDE_H, PAD_H)
     q_0, q_1 = _rows(s * DIL_W, w, q, STRIDE_W, PAD_W)
-    p_0 = tl.maximum(p_0, i_split * rows_per_split)
-    p_1 = tl.minimum(p_1, (i_split + 1) * rows_per_split)
     num_q = tl.maximum(q_1 - q_0, 0)
     num_k = tl.cdiv(n, BLOCK_K)
 
     b_dw = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
-    for step in range(tl.maximum(p_1 - p_0, 0) * num_q * num_k):
+    first, last = share(tl.maximum(p_1 - p_0, 0) * num_q * num_k, i_split, splits)
+    for step in range(first, last):
         pixel = step // num_k
         n_0 = (step - pixel * num_k) * BLOCK_K
         i_p = p_0 + pixel // num_q

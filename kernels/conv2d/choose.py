@@ -10,8 +10,9 @@ from functools import lru_cache
 from typing import Any
 
 from kernels.common.device import H100, Card
+from kernels.conv2d.cost import work_of
 from kernels.conv2d.geometry import Conv2dGeometry
-from kernels.conv2d.plan import Plan, Tile, rule, shipped, stage_bytes, work_of
+from kernels.conv2d.plan import Plan, Tile, rule, shipped, stage_bytes
 from kernels.tuned.bucket import Bucket, precision_of
 from kernels.tuned.table import Table, table_of
 
@@ -99,9 +100,8 @@ def _essence(p: Plan) -> tuple[Any, ...]:
 
 def _most_splits(chosen: Plan, which: str, g: Conv2dGeometry, itemsize: int, card: Card) -> int:
     """Into how many parts the sum of a pass can be cut at most."""
-    if chosen.algorithm == "batch":
-        return g.p if which == "wgrad" else 1
     if chosen.tile is None:
         return max(1, g.n * g.p * g.q // 512)
     tile = chosen.tile
-    return max(work_of(which, g, itemsize, card, chosen.packed).parts(tile.block_m, tile.block_n, tile.block_k))
+    work = work_of(chosen.algorithm, which, g, itemsize, card.tma, chosen.packed)
+    return max(work.parts(tile.block_m, tile.block_n, tile.block_k))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kernels.conv2d.geometry import Conv2dGeometry
+
 WAVE = 132
 """Multiprocessors."""
 RATE = 45.0
@@ -74,3 +76,40 @@ class Work:
             unit = 8 if self.itemsize == 8 else 4
             total += SECOND_PASS + 2 * parts * self.copies * self.m * self.n * unit / BYTES
         return total
+
+
+def work_of(algorithm: str, which: str, g: Conv2dGeometry, itemsize: int, wgmma: bool, packed: bool) -> Work:
+    """The product that pass `which` is by "gemm", "batch" or "matmul"."""
+    if algorithm == "batch":
+        return _batch(which, g, itemsize)
+    if which == "wgrad":
+        return _wgrad(g, itemsize, wgmma, packed)
+    taps = g.r * g.s
+    if which == "dgrad":
+        phases = g.stride[0] * g.stride[1]
+        rows = g.n * -(-g.h // g.stride[0]) * -(-g.w // g.stride[1])
+        return Work(rows, g.c_group, g.k_group, taps / phases, g.groups * phases, itemsize, wgmma=wgmma)
+    # Few channels (not packed) join the taps in one sum.
+    times, depth = (taps, g.c_group) if packed else (1, g.c_group * taps)
+    if which == "fprop_pool":
+        return Work(g.n * (g.p // 2) * (g.q // 2), g.k_group, depth, times, g.groups, itemsize, 4, wgmma, "no")
+    return Work(g.n * g.p * g.q, g.k_group, depth, times, g.groups, itemsize, 1, wgmma, "may" if packed else "no")
+
+
+def _wgrad(g: Conv2dGeometry, itemsize: int, wgmma: bool, packed: bool) -> Work:
+    """Few channels (not packed) join the taps in one width."""
+    taps = g.r * g.s
+    copies, width = (taps, g.c_group) if packed else (1, g.c_group * taps)
+    return Work(g.k_group, width, g.n * g.p * g.q, 1, g.groups * copies, itemsize, wgmma=wgmma, split="always")
+
+
+def _batch(which: str, g: Conv2dGeometry, itemsize: int) -> Work:
+    """Every pixel, in wgrad every tap, is a product of its own."""
+    taps = g.r * g.s
+    if which == "wgrad":
+        return Work(g.k, g.c, g.n, g.p * g.q, taps, itemsize, wgmma=True, split="always")
+    if which == "dgrad":
+        return Work(g.n, g.c, g.k, taps / (g.stride[0] * g.stride[1]), g.h * g.w, itemsize, wgmma=True)
+    if which == "fprop_pool":
+        return Work(g.n, g.k, g.c, taps, (g.p // 2) * (g.q // 2), itemsize, 4, True, "no")
+    return Work(g.n, g.k, g.c, taps, g.p * g.q, itemsize, wgmma=True)

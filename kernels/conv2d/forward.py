@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kernels.common.layout import empty, is_channels_last
-from kernels.conv2d import batch, thin
+from kernels.conv2d import batch, pointwise, thin
 from kernels.conv2d.arguments import (
     launch_gemm,
     numerics,
@@ -36,8 +36,11 @@ def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bo
     if chosen.tile is None:
         thin.fprop(x, w, bias, y, g, relu)
         return y
+    if chosen.algorithm == "matmul":
+        y = pointwise.fprop(x, w, bias, g, relu, chosen)
+        return y if channels_last else channels_outermost(y)
     if chosen.algorithm == "batch":
-        y = batch.fprop(x, w, bias, g, relu, chosen.tile)
+        y = batch.fprop(x, w, bias, g, relu, chosen)
         return y if channels_last else channels_outermost(y)
     if chosen.packed:
         x, w = channels_innermost(x), channels_innermost(w)
@@ -90,7 +93,7 @@ def fprop_pool(
     chosen = plan("fprop_pool", g, x.element_size(), planning_card(x))
     assert chosen.tile is not None, "the op composes convolution and pool where the convolution is direct"
     if chosen.algorithm == "batch":
-        y, code = batch.fprop_pool(x, w, bias, g, average, want_code, chosen.tile)
+        y, code = batch.fprop_pool(x, w, bias, g, average, want_code, chosen)
         return (y, code) if channels_last else (channels_outermost(y), channels_outermost(code) if want_code else code)
     if chosen.packed:
         x, w = channels_innermost(x), channels_innermost(w)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kernels.common.launch import launch
 from kernels.common.layout import empty
-from kernels.conv2d import batch, thin
+from kernels.conv2d import batch, pointwise, thin
 from kernels.conv2d.arguments import (
     accumulator,
     index,
@@ -40,8 +40,11 @@ def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
     if chosen.tile is None:
         thin.dgrad(dy, w, dx, g)
         return dx
+    if chosen.algorithm == "matmul":
+        dx = pointwise.dgrad(dy, w, g, chosen)
+        return dx if channels_last else channels_outermost(dx)
     if chosen.algorithm == "batch":
-        dx = batch.dgrad(dy, w, g, chosen.tile)
+        dx = batch.dgrad(dy, w, g, chosen)
         return dx if channels_last else channels_outermost(dx)
     if chosen.packed:
         dy, w = channels_innermost(dy), _packed_for_dgrad(w)
@@ -93,11 +96,13 @@ def wgrad(dy: Tensor, x: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
     if dw.numel() == 0 or pixels == 0:
         return dw.zero_()
     chosen = plan("wgrad", g, dy.element_size(), planning_card(dy))
-    if chosen.packed and chosen.algorithm != "batch":
+    if chosen.packed and chosen.algorithm == "gemm":
         dy, x = dense_channels_innermost(dy), channels_innermost(x)
     partial = partial_sums(dw, chosen.splits)
     if chosen.tile is None:
         thin.wgrad(dy, x, dw, partial, g, chosen.splits)
+    elif chosen.algorithm == "matmul":
+        pointwise.wgrad(dy, x, partial, g, chosen)
     elif chosen.algorithm == "batch":
         batch.wgrad(dy, x, dw, partial, g, chosen)
     else:

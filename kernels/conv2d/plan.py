@@ -11,7 +11,7 @@ from functools import lru_cache
 from itertools import product
 
 from kernels.common.device import H100, Card
-from kernels.conv2d.cost import Work
+from kernels.conv2d.cost import Work, work_of
 from kernels.conv2d.geometry import Conv2dGeometry
 
 PASSES = ("fprop", "fprop_pool", "dgrad", "wgrad")
@@ -39,8 +39,8 @@ class Tile:
 
 @dataclass(frozen=True)
 class Plan:
-    """algorithm: "gemm", "batch" or "direct" (tile None). packed: operands have adjacent channels, and K is walked in
-    blocks of them. splits: parts that the sum is cut in."""
+    """algorithm: "gemm", "batch", "matmul" or "direct" (tile None). splits: parts that the sum is cut in. packed: the
+    gemm's operands have adjacent channels, and K is walked in blocks of them."""
 
     algorithm: str
     tile: Tile | None
@@ -96,36 +96,22 @@ def _cheapest(work: Work, allowed: list[Tile]) -> tuple[Tile, int]:
     return min(choices, key=lambda c: work.cycles(c[0].block_m, c[0].block_n, c[0].block_k, c[1]))
 
 
-def work_of(which: str, g: Conv2dGeometry, itemsize: int, card: Card, packed: bool) -> Work:
-    """The matrix product that a pass is. Few channels (not packed) join the taps in one sum, or in one width."""
-    taps, pixels = g.r * g.s, g.n * g.p * g.q
-    if which == "dgrad":
-        phases = g.stride[0] * g.stride[1]
-        rows = g.n * -(-g.h // g.stride[0]) * -(-g.w // g.stride[1])
-        return Work(rows, g.c_group, g.k_group, taps / phases, g.groups * phases, itemsize, wgmma=card.tma)
-    if which == "wgrad":
-        copies, width = (taps, g.c_group) if packed else (1, g.c_group * taps)
-        return Work(g.k_group, width, pixels, 1, g.groups * copies, itemsize, wgmma=card.tma, split="always")
-    times, depth = (taps, g.c_group) if packed else (1, g.c_group * taps)
-    if which == "fprop_pool":
-        pixels = g.n * (g.p // 2) * (g.q // 2)
-        return Work(pixels, g.k_group, depth, times, g.groups, itemsize, 4, card.tma, "no")
-    return Work(pixels, g.k_group, depth, times, g.groups, itemsize, 1, card.tma, "may" if packed else "no")
-
-
 @lru_cache(maxsize=4096)
 def rule(which: str, g: Conv2dGeometry, itemsize: int, card: Card, forced: Tile | None = None) -> Plan:
     """The plan that geometry and estimate give; every gemm with the tile `forced`, if there is one."""
     if is_direct(which, g):
         return Plan("direct", None, splits=_splits(-(-g.k // 64), g.n * g.p * g.q, 512))
-    batch = batch_tile(which, g, itemsize) if card.tma and forced is None else None
-    if batch is not None:
-        blocks = -(-g.k // batch.block_m) * -(-g.c // batch.block_n) * g.r * g.s
-        return Plan("batch", batch, True, splits=min(g.p, -(-PROGRAMS // blocks)) if which == "wgrad" else 1)
-    packed = is_packed(which, g)
-    allowed = tiles(which, itemsize, card, packed) if forced is None else [forced]
-    tile, parts = _cheapest(work_of(which, g, itemsize, card, packed), allowed)
-    return Plan("gemm", tile, packed, parts)
+    algorithm, packed = "gemm", is_packed(which, g)
+    allowed = tiles(which, itemsize, card, packed)
+    if card.tma and forced is None:
+        if is_matmul(which, g, itemsize):
+            algorithm, allowed = "matmul", matmul_tiles(itemsize)
+        elif is_batch(which, g, itemsize):
+            algorithm, allowed = "batch", batch_tiles(which, itemsize)
+    tile, parts = _cheapest(
+        work_of(algorithm, which, g, itemsize, card.tma, packed), allowed if forced is None else [forced]
+    )
+    return Plan(algorithm, tile, packed, parts)
 
 
 def wgrad_tiles(g: Conv2dGeometry, tile: Tile, packed: bool) -> int:
@@ -139,10 +125,11 @@ def shipped(which: str, g: Conv2dGeometry, itemsize: int, card: Card) -> list[Pl
     """Every plan that may run this problem, in one part: those of the rule, and those that a table may name."""
     if is_direct(which, g):
         return [Plan("direct", None)]
-    batch = batch_tiles(which, itemsize) if card.tma and batch_tile(which, g, itemsize) else []
+    matmul = matmul_tiles(itemsize) if card.tma and is_matmul(which, g, itemsize) else []
+    batch = batch_tiles(which, itemsize) if card.tma and is_batch(which, g, itemsize) else []
     packed = is_packed(which, g)
     gemm = [Plan("gemm", tile, packed) for tile in tiles(which, itemsize, card, packed)]
-    return [*(Plan("batch", tile, True) for tile in batch), *gemm]
+    return [*(Plan("matmul", tile, True) for tile in matmul), *(Plan("batch", tile, True) for tile in batch), *gemm]
 
 
 def batch_tiles(which: str, itemsize: int) -> list[Tile]:
@@ -159,21 +146,36 @@ def batch_tiles(which: str, itemsize: int) -> list[Tile]:
     return [*tall, Tile(64, 128, block_k, 4, 4)]
 
 
-def batch_tile(which: str, g: Conv2dGeometry, itemsize: int) -> Tile | None:
-    """The tile with which TMA and the batch as the tall side run this pass, or None where they do not suit."""
+def is_batch(which: str, g: Conv2dGeometry, itemsize: int) -> bool:
+    """Whether TMA with the batch as the tall side suits this pass."""
     choices = batch_tiles(which, itemsize)
     if g.groups != 1 or g.n < 64 or not choices:
-        return None
-    summed, columns = (g.k, g.c) if which == "dgrad" else (g.c, g.k)
+        return False
     least = 64 if which == "fprop_pool" else BATCH_CHANNELS
-    aligned = (g.c * itemsize) % 16 == 0 and (g.k * itemsize) % 16 == 0
-    if min(g.c, g.k) < least or not aligned or (which != "wgrad" and summed % choices[0].block_k):
-        return None
-    if which == "wgrad":
-        columns = g.c
-    height = 128 if which != "fprop_pool" and (which == "wgrad" or g.n >= 128) else 64
-    fitting = [t for t in choices if t.block_m == height]
-    return max((t for t in fitting if t.block_n <= columns), key=lambda t: t.block_n, default=fitting[0])
+    whole = which == "wgrad" or (g.k if which == "dgrad" else g.c) % choices[0].block_k == 0
+    return min(g.c, g.k) >= least and whole and _aligned(g, itemsize)
+
+
+def matmul_tiles(itemsize: int) -> list[Tile]:
+    """Every tile of the plain matrix product for an element size; float64 has none."""
+    block_k = {2: 64, 4: 32}.get(itemsize)
+    if block_k is None:
+        return []
+    wide = [Tile(128, 256, block_k, 8, 4)] if itemsize == 2 else []
+    high = [Tile(128, n, block_k, 8 if n == 128 else 4, 4) for n in (128, 64, 32)]
+    return [*wide, *high, *(Tile(64, n, block_k, 4, 4) for n in (128, 64, 32))]
+
+
+def is_matmul(which: str, g: Conv2dGeometry, itemsize: int) -> bool:
+    """Whether this pass is a matrix product of two matrices as they lie in memory, which TMA reads."""
+    plain = g.r == g.s == 1 and g.stride == (1, 1) and g.padding == (0, 0, 0, 0) and g.groups == 1
+    wide = min(g.c, g.k) >= PACKED_CHANNELS and _aligned(g, itemsize)
+    return plain and wide and which != "fprop_pool" and bool(matmul_tiles(itemsize))
+
+
+def _aligned(g: Conv2dGeometry, itemsize: int) -> bool:
+    """Whether TMA can read rows of either map's channels."""
+    return (g.c * itemsize) % 16 == 0 and (g.k * itemsize) % 16 == 0
 
 
 def is_packed(which: str, g: Conv2dGeometry) -> bool:

@@ -9,7 +9,7 @@ from torch import Tensor
 from kernels.common.launch import record
 from kernels.conv2d.choose import force_plan, plan
 from kernels.conv2d.geometry import Conv2dGeometry
-from kernels.conv2d.plan import PASSES, Plan, Tile, batch_tiles, tiles
+from kernels.conv2d.plan import PASSES, Plan, Tile, batch_tiles, matmul_tiles, tiles
 from tests.compare import assert_exact
 from tests.kernels.paths import Path
 from tests.kernels.problems import DTYPES, Problem, conv, make
@@ -24,7 +24,7 @@ def _shipped() -> list[tuple[str, torch.dtype, Tile]]:
     return [(p, dtype, tile) for p in PASSES for dtype in DTYPES for tile in tiles(p, dtype.itemsize)]
 
 
-def _problem(which: str, x: tuple[int, ...], w: tuple[int, ...], relu: bool, **options: int) -> Problem:
+def _problem(which: str, x: tuple[int, ...], w: tuple[int, ...], *, relu: bool, **options: int) -> Problem:
     function = "conv2d_relu_pool2d" if which == "fprop_pool" else "conv2d_relu" if relu else "conv2d"
     return conv(which, x, w, function=function, stride=1 if which == "fprop_pool" else (1, 2), **options)
 
@@ -37,22 +37,53 @@ def _answer(which: str, function: Callable[..., Tensor], tensors: list[Tensor], 
     return y if wanted is None else torch.autograd.grad(y, inputs[wanted], dy.to(y))[0]
 
 
-@pytest.mark.parametrize("which, dtype, tile", _shipped(), ids=lambda v: str(v).replace("torch.", ""))
-def test_tile(triton: Path, which: str, dtype: torch.dtype, tile: Tile) -> None:
+def _check(device: str, which: str, dtype: torch.dtype, problem: Problem, chosen: Plan, channels_last: bool) -> None:
     """Small integers: the answer is exact in every order of summation, so that one wrong element shows."""
-    shapes = (WIDE, FLAT, GROUPED)[(tile.block_m + tile.block_n + tile.block_k) // 16 % 3]
-    problem = _problem(which, relu=tile.block_n == 32, **shapes)  # type: ignore[arg-type]
-    tensors = problem.tensors(triton.device, dtype, channels_last=tile.block_k >= 32, integers=True)
-    dy = make(problem.torchs(*tensors).shape, triton.device, dtype, integers=True)
-    packed = "groups" not in problem.options and shapes["x"][1] >= 32
-    parts = 1 if which == "fprop_pool" or not packed else 1 + tile.block_m // 16 % 3
-    with force_plan(which, Plan("gemm", tile, packed, parts)):
+    tensors = problem.tensors(device, dtype, channels_last, integers=True)
+    dy = make(problem.torchs(*tensors).shape, device, dtype, integers=True)
+    with force_plan(which, chosen):
         got = _answer(which, problem.ours, tensors, dy)
         with record() as launches:
             _answer(which, problem.ours, [t.cpu() for t in tensors], dy.cpu())
     assert_exact(got, _answer(which, problem.torchs, [t.double() for t in tensors], dy.double()))
+    tile = chosen.tile
+    assert tile is not None
     used = [(a.get("BLOCK_M"), a.get("BLOCK_N"), a.get("BLOCK_K")) for a in (launch.arguments for launch in launches)]
     assert (tile.block_m, tile.block_n, tile.block_k) in used
+
+
+@pytest.mark.parametrize("which, dtype, tile", _shipped(), ids=lambda v: str(v).replace("torch.", ""))
+def test_tile(triton: Path, which: str, dtype: torch.dtype, tile: Tile) -> None:
+    shapes = (WIDE, FLAT, GROUPED)[(tile.block_m + tile.block_n + tile.block_k) // 16 % 3]
+    problem = _problem(which, relu=tile.block_n == 32, **shapes)  # type: ignore[arg-type]
+    packed = shapes is WIDE
+    parts = 1 if which == "fprop_pool" or not packed else 1 + tile.block_m // 16 % 3
+    _check(triton.device, which, dtype, problem, Plan("gemm", tile, packed, parts), tile.block_k >= 32)
+
+
+@pytest.mark.parametrize(
+    "which, dtype, tile",
+    [(p, dtype, tile) for p in PASSES for dtype in DTYPES for tile in batch_tiles(p, dtype.itemsize)],
+    ids=lambda v: str(v).replace("torch.", ""),
+)
+def test_batch_tile(triton: Path, which: str, dtype: torch.dtype, tile: Tile) -> None:
+    c, k = (72, 64) if which == "dgrad" else (64, 72)
+    problem = _problem(which, (3, c, 3, 3), (k, c, 2, 3), relu=tile.block_m == 64, padding=1)
+    parts = 1 if which == "fprop_pool" else 1 + tile.block_n // 128
+    _check(triton.device, which, dtype, problem, Plan("batch", tile, True, parts), tile.block_m == 128)
+
+
+@pytest.mark.parametrize("which", ["fprop", "dgrad", "wgrad"])
+@pytest.mark.parametrize(
+    "dtype, tile",
+    [(dtype, tile) for dtype in DTYPES for tile in matmul_tiles(dtype.itemsize)],
+    ids=lambda v: str(v).replace("torch.", ""),
+)
+def test_matmul_tile(triton: Path, which: str, dtype: torch.dtype, tile: Tile) -> None:
+    problem = conv(which, (3, 72, 5, 9), (40, 72, 1, 1), function="conv2d_relu" if tile.block_n == 64 else "conv2d")
+    _check(
+        triton.device, which, dtype, problem, Plan("matmul", tile, True, 1 + tile.block_n // 64), tile.block_m == 128
+    )
 
 
 @pytest.mark.parametrize("which", PASSES)
@@ -64,6 +95,10 @@ def test_the_heuristic_gives_only_shipped_tiles(which: str) -> None:
         ]:  # fmt: skip
             g = Conv2dGeometry(n, c, size, size, k, taps, taps, (stride,) * 2, (taps // 2,) * 4, (1, 1), groups)
             chosen = plan(which, g, itemsize)
-            shipped = batch_tiles(which, itemsize) if chosen.algorithm == "batch" else tiles(which, itemsize)
-            shipped += tiles(which, itemsize, packed=False)
-            assert chosen.tile is None or chosen.tile in shipped
+            shipped = {
+                "batch": batch_tiles(which, itemsize),
+                "matmul": matmul_tiles(itemsize),
+                "gemm": tiles(which, itemsize, packed=chosen.packed),
+                "direct": [None],
+            }
+            assert chosen.tile in shipped[chosen.algorithm]

@@ -1,0 +1,57 @@
+"""TMA descriptors: tensors as the accelerator sees them, which copies boxes of them into shared memory.
+
+It asks for 16-byte aligned addresses and strides; a tensor that has others is copied.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton.language as tl
+from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+from kernels.common.device import INTERPRET
+from kernels.conv2d.pack import channels_innermost, dense_channels_innermost
+
+DTYPES = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32: tl.float32}
+_CAN_ROUND = "round_f32_to_tf32" in TensorDescriptor.__dataclass_fields__
+
+
+def images(t: Tensor, count: int, channels: int) -> Any:
+    """`t` [n, c, h, w] as [h, w, n, c], in boxes of one pixel of `count` images."""
+    t = channels_innermost(t)
+    size = t.element_size()
+    steps = [t.stride(axis) if t.shape[axis] > 1 else t.shape[1] for axis in (2, 3, 0)]
+    if t.data_ptr() % 16 or any(step * size % 16 for step in steps):
+        t = dense_channels_innermost(t, copy=True)
+        steps = [t.stride(axis) for axis in (2, 3, 0)]
+    n, c, h, w = t.shape
+    return boxes(t, [h, w, n, c], [*steps, 1], [1, 1, count, channels])
+
+
+def pixels(t: Tensor, rows: int, channels: int) -> Any:
+    """`t` [n, c, h, w] as the matrix [n * h * w, c]."""
+    t = _aligned(dense_channels_innermost(t))
+    n, c, h, w = t.shape
+    return boxes(t, [n * h * w, c], [c, 1], [rows, channels])
+
+
+def filters(t: Tensor, rows: int, columns: int) -> Any:
+    """Weights [a, b, r, s] as the matrix [a, r * s * b]."""
+    t = _aligned(dense_channels_innermost(t))
+    width = t.numel() // t.shape[0]
+    return boxes(t, [t.shape[0], width], [width, 1], [rows, columns])
+
+
+def _aligned(t: Tensor) -> Tensor:
+    return dense_channels_innermost(t, copy=True) if t.data_ptr() % 16 else t
+
+
+def boxes(t: Tensor, shape: list[int], steps: list[int], box: list[int]) -> Any:
+    """Boxes `box` of the memory of `t` seen with these sizes and strides."""
+    # Tensor cores truncate float32 to TF32, which biases sums of one sign; TMA can round on the way in.
+    if _CAN_ROUND and not INTERPRET and t.dtype == torch.float32:
+        return TensorDescriptor(t, shape, steps, box, round_f32_to_tf32=True)
+    return TensorDescriptor(t, shape, steps, box)

@@ -1,0 +1,96 @@
+"""Launching 1x1 convolutions as matrix products."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kernels.common.layout import empty
+from kernels.common.precision import input_precision
+from kernels.conv2d import descriptors
+from kernels.conv2d.arguments import launch_gemm, tiles
+from kernels.conv2d.geometry import Conv2dGeometry
+from kernels.conv2d.matmul import matmul_kernel
+from kernels.conv2d.plan import Plan
+from kernels.conv2d.splits import partial_sums, reduce
+
+
+def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bool, plan: Plan) -> Tensor:
+    """y [n, k, h, w] in channels_last."""
+    tile = _tile(plan)
+    y = empty(x, (g.n, g.k, g.h, g.w), True)
+    whole = plan.splits == 1
+    out = y if whole else partial_sums(y, plan.splits)
+    a = descriptors.pixels(x, tile.block_m, tile.block_k)
+    b = descriptors.filters(w, tile.block_n, tile.block_k)
+    sizes = (g.n * g.h * g.w, g.k, g.c)
+    _launch(a, b, bias if whole else None, out, sizes, plan, x.dtype, relu and whole, A_ROWS=True, B_ROWS=True)
+    if not whole:
+        reduce(out, y, bias, relu)
+    return y
+
+
+def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, plan: Plan) -> Tensor:
+    """dx [n, c, h, w] in channels_last. Float32 wants the weights turned: TF32 tensor cores read no other order."""
+    tile = _tile(plan)
+    dx = empty(dy, (g.n, g.c, g.h, g.w), True)
+    whole = plan.splits == 1
+    out = dx if whole else partial_sums(dx, plan.splits)
+    turned = dy.dtype == torch.float32
+    if turned:
+        b = descriptors.filters(w.transpose(0, 1), tile.block_n, tile.block_k)
+    else:
+        b = descriptors.filters(w, tile.block_k, tile.block_n)
+    a = descriptors.pixels(dy, tile.block_m, tile.block_k)
+    _launch(a, b, None, out, (g.n * g.h * g.w, g.c, g.k), plan, dy.dtype, False, A_ROWS=True, B_ROWS=turned)
+    if not whole:
+        reduce(out, dx)
+    return dx
+
+
+def wgrad(dy: Tensor, x: Tensor, partial: Tensor, g: Conv2dGeometry, plan: Plan) -> None:
+    """The partial sums of dw [k, c, 1, 1] over `plan.splits` parts of the pixels."""
+    tile = _tile(plan)
+    a = descriptors.pixels(dy, tile.block_k, tile.block_m)
+    b = descriptors.pixels(x, tile.block_k, tile.block_n)
+    sizes = (g.k, g.c, g.n * g.h * g.w)
+    _launch(a, b, None, partial, sizes, plan, dy.dtype, False, A_ROWS=False, B_ROWS=False)
+
+
+def _tile(plan: Plan) -> Any:
+    assert plan.tile is not None
+    return plan.tile
+
+
+def _launch(
+    a: Any,
+    b: Any,
+    bias: Tensor | None,
+    out: Tensor,
+    sizes: tuple[int, int, int],
+    plan: Plan,
+    dtype: torch.dtype,
+    relu: bool,
+    **rows: bool,
+) -> None:
+    tile, (m, n, depth) = _tile(plan), sizes
+    launch_gemm(
+        matmul_kernel,
+        plan.splits * tiles(m, n, tile),
+        tile,
+        a_desc=a,
+        b_desc=b,
+        bias_ptr=out if bias is None else bias,
+        y_desc=descriptors.boxes(out, [plan.splits, m, n], [m * n, n, 1], [1, tile.block_m, tile.block_n]),
+        m=m,
+        n=n,
+        depth=depth,
+        splits=plan.splits,
+        **rows,
+        HAS_BIAS=bias is not None,
+        RELU=relu,
+        DTYPE=descriptors.DTYPES[out.dtype],
+        PRECISION=input_precision(dtype),
+    )
