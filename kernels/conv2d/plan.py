@@ -108,9 +108,8 @@ def rule(which: str, g: Conv2dGeometry, itemsize: int, card: Card, forced: Tile 
             algorithm, allowed = "matmul", matmul_tiles(itemsize)
         elif is_batch(which, g, itemsize):
             algorithm, allowed = "batch", batch_tiles(which, itemsize)
-    tile, parts = _cheapest(
-        work_of(algorithm, which, g, itemsize, card.tma, packed), allowed if forced is None else [forced]
-    )
+    work = work_of(algorithm, which, g, itemsize, card.tma, packed)
+    tile, parts = _cheapest(work, allowed if forced is None else [forced])
     return Plan(algorithm, tile, packed, parts)
 
 

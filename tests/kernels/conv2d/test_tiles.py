@@ -81,9 +81,8 @@ def test_batch_tile(triton: Path, which: str, dtype: torch.dtype, tile: Tile) ->
 )
 def test_matmul_tile(triton: Path, which: str, dtype: torch.dtype, tile: Tile) -> None:
     problem = conv(which, (3, 72, 5, 9), (40, 72, 1, 1), function="conv2d_relu" if tile.block_n == 64 else "conv2d")
-    _check(
-        triton.device, which, dtype, problem, Plan("matmul", tile, True, 1 + tile.block_n // 64), tile.block_m == 128
-    )
+    chosen = Plan("matmul", tile, True, 1 + tile.block_n // 64)
+    _check(triton.device, which, dtype, problem, chosen, tile.block_m == 128)
 
 
 @pytest.mark.parametrize("which", PASSES)
