@@ -47,16 +47,19 @@ INLINE void dense_tile(const float* x, int64_t in, const T* w, const T* b, bool 
 
 template <int I, class T>
 void dense_images(const float* x, int64_t in, const T* w, const T* b, bool with_relu, float* y, int64_t out) {
-    constexpr int O = LANES == 16 ? 8 : 4;
+    constexpr int O = LANES < 16 || I == 4 ? 4 : 8;
     int64_t o = 0;
     for (; o + O <= out; o += O) dense_tile<I, O>(x, in, w + o * in, b + o, with_relu, y + o, out);
-    for (; o < out; o++) dense_tile<I, 1>(x, in, w + o * in, b + o, with_relu, y + o, out);
+    for (; o + 2 <= out; o += 2) dense_tile<I, 2>(x, in, w + o * in, b + o, with_relu, y + o, out);
+    if (o < out) dense_tile<I, 1>(x, in, w + o * in, b + o, with_relu, y + o, out);
 }
 
-// x[images][in] -> y[images][out]
+// x[images][in] -> y[images][out]. More images to a tile read the weights, which fill the second-level cache, less often.
 template <class T>
 void dense(const float* x, int64_t images, int64_t in, const T* w, const T* b, bool with_relu, float* y, int64_t out) {
     int64_t i = 0;
+    if (LANES == 16)
+        for (; i + 4 <= images; i += 4) dense_images<4>(x + i * in, in, w, b, with_relu, y + i * out, out);
     for (; i + 2 <= images; i += 2) dense_images<2>(x + i * in, in, w, b, with_relu, y + i * out, out);
     if (i < images) dense_images<1>(x + i * in, in, w, b, with_relu, y + i * out, out);
 }

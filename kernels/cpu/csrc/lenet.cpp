@@ -60,47 +60,58 @@ template <bool AVERAGE> void first_layer(const float* frame, const Packed& w, fl
             for (int k = 0; k < K1; k += KB) first_tile<KB, AVERAGE>(frame, w, k, i, q, a1, code);
 }
 
-// COLUMNS / 2 pooled pixels (i, j) .. of VECTORS vectors of filters from k.
-template <int COLUMNS, int VECTORS, bool AVERAGE>
+// Tap row r of one channel for the upper row of a pooled pixel and tap row r - 1 for the lower, which read the same
+// input: every broadcast pixel serves both.
+template <int COLUMNS, bool UPPER, bool LOWER>
+INLINE void second_taps(const float* from, const float* weights, vfloat (&total)[2][COLUMNS]) {
+    for (int s = 0; s < 5; s++, weights += K2) {
+        vfloat upper = UPPER ? load(weights) : vfloat{}, lower = LOWER ? load(weights - 5 * K2) : vfloat{};
+        for (int x = 0; x < COLUMNS; x++) {
+            vfloat pixel = splat(from[x + s]);
+            if (UPPER) total[0][x] += pixel * upper;
+            if (LOWER) total[1][x] += pixel * lower;
+        }
+    }
+}
+
+// COLUMNS / 2 pooled pixels (i, j) .. of LANES filters from k.
+template <int COLUMNS, bool AVERAGE>
 INLINE void second_tile(const float* a1, const Packed& w, int i, int j, int k, float* a2, uint8_t* code) {
-    vfloat total[2][COLUMNS][VECTORS];
+    vfloat total[2][COLUMNS];
     for (auto& row : total)
-        for (auto& pixel : row)
-            for (int v = 0; v < VECTORS; v++) pixel[v] = load(w.b2 + k + v * LANES);
-    const float* weights = w.w2[0] + k;
-    for (int c = 0; c < K1; c++)
-        for (int r = 0; r < 5; r++) {
-            const float* from = a1 + (c * P1 + 2 * i + r) * P1 + 2 * j;
-            for (int s = 0; s < 5; s++, weights += K2)
-                for (int v = 0; v < VECTORS; v++) {
-                    vfloat weight = load(weights + v * LANES);
-                    for (int y = 0; y < 2; y++)
-                        for (int x = 0; x < COLUMNS; x++) total[y][x][v] += splat(from[y * P1 + x + s]) * weight;
-                }
+        for (auto& pixel : row) pixel = load(w.b2 + k);
+    for (int c = 0; c < K1; c++) {
+        const float *from = a1 + (c * P1 + 2 * i) * P1 + 2 * j, *weights = w.w2[c * TAPS5] + k;
+        second_taps<COLUMNS, true, false>(from, weights, total);
+        for (int r = 1; r < 5; r++)
+            second_taps<COLUMNS, true, true>(from + r * P1, weights + r * 5 * K2, total);
+        second_taps<COLUMNS, false, true>(from + 5 * P1, weights + 25 * K2, total);
+    }
+    for (int x = 0; x < COLUMNS; x += 2) {
+        Window<AVERAGE> out;
+        for (int t = 0; t < 4; t++) out.take(total[t / 2][x + t % 2], t, true);
+        out.finish(splat(4.0f), true);
+        float value[LANES];
+        uint8_t won[LANES];
+        store(value, out.value);
+        store_code(won, out.code);
+        for (int l = 0; l < LANES; l++) {
+            int at = (k + l) * P2 * P2 + i * P2 + j + x / 2;
+            a2[at] = value[l];
+            if (code) code[at] = won[l];
         }
-    for (int x = 0; x < COLUMNS; x += 2)
-        for (int v = 0; v < VECTORS; v++) {
-            Window<AVERAGE> out;
-            for (int t = 0; t < 4; t++) out.take(total[t / 2][x + t % 2][v], t, true);
-            out.finish(splat(4.0f), true);
-            float value[LANES];
-            uint8_t won[LANES];
-            store(value, out.value);
-            store_code(won, out.code);
-            for (int l = 0; l < LANES; l++) {
-                int at = (k + v * LANES + l) * P2 * P2 + i * P2 + j + x / 2;
-                a2[at] = value[l];
-                if (code) code[at] = won[l];
-            }
-        }
+    }
 }
 
 template <bool AVERAGE> void second_layer(const float* a1, const Packed& w, float* a2, uint8_t* code) {
-    constexpr int COLUMNS = LANES == 16 ? 10 : 2, VECTORS = LANES == 16 ? 1 : 2;  // 20 or 8 registers
     for (int i = 0; i < P2; i++)
-        for (int j = 0; j < P2; j += COLUMNS / 2)
-            for (int k = 0; k < K2; k += VECTORS * LANES)
-                second_tile<COLUMNS, VECTORS, AVERAGE>(a1, w, i, j, k, a2, code);
+        for (int k = 0; k < K2; k += LANES)
+            if (LANES == 16) {  // 20 of 32 registers
+                second_tile<10, AVERAGE>(a1, w, i, 0, k, a2, code);
+            } else {  // 12 and 8 of 16
+                second_tile<6, AVERAGE>(a1, w, i, 0, k, a2, code);
+                second_tile<4, AVERAGE>(a1, w, i, 3, k, a2, code);
+            }
 }
 
 struct Activations {
