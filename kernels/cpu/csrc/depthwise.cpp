@@ -1,6 +1,7 @@
 // Depthwise convolution (one filter per channel), n c h w, with bias and ReLU; and its weight gradient.
 //
-// Each plane is a band problem of one channel: vectors run along q, a tile of 4 rows x 2 vectors runs over the taps.
+// Each plane is a band problem of one channel: vectors run along q, a tile of 4 rows x 2 vectors runs over the taps; in
+// 3x3 and 5x5 filters a loaded vector serves every output row that reads it.
 // The input gradient is the same forward pass over the output's gradient with the filter turned by 180 degrees
 // (kernels/cpu/depthwise.py), so it needs no kernel.
 #include <atomic>
@@ -24,19 +25,41 @@ struct Plane {
     }
 };
 
-template <int ROWS, int VECTORS, class T>
+// Adds all taps to a tile whose upper left output is (row, q). SIZE, STRIDE: of a square undilated filter, known when
+// compiled, so that an input vector is loaded once for all output rows that read it; 0: any filter.
+template <int SIZE, int STRIDE, int ROWS, int VECTORS>
+INLINE void add_taps(const Plane& o, const float* w, int64_t row, int64_t q, vfloat (&total)[ROWS][VECTORS]) {
+    int64_t pitch = o.band.output_pitch();
+    const float* corner = o.band.memory.get() + row * pitch + q;
+    if (SIZE == 0) {
+        for (int t = 0; t < o.taps; t++) {
+            vfloat weight = splat(w[t]);
+            for (int i = 0; i < ROWS; i++)
+                for (int v = 0; v < VECTORS; v++)
+                    total[i][v] += weight * load(corner + o.offset[t] + i * pitch + v * LANES);
+        }
+        return;
+    }
+    int64_t line = STRIDE ? pitch / STRIDE : 0;
+#pragma GCC unroll 32
+    for (int in = 0; in < (ROWS - 1) * STRIDE + SIZE; in++)
+#pragma GCC unroll 8
+        for (int s = 0; s < SIZE; s++)
+            for (int v = 0; v < VECTORS; v++) {
+                vfloat x = load(corner + in * line + o.offset[s] + v * LANES);
+#pragma GCC unroll 8
+                for (int i = 0; i < ROWS; i++)
+                    if (in >= i * STRIDE && in < i * STRIDE + SIZE)
+                        total[i][v] += splat(w[(in - i * STRIDE) * SIZE + s]) * x;
+            }
+}
+
+template <int SIZE, int STRIDE, int ROWS, int VECTORS, class T>
 INLINE void tile(const Plane& o, const float* w, float bias, int64_t row, int64_t q, T* y) {
     vfloat total[ROWS][VECTORS];
     for (auto& line : total)
         for (auto& v : line) v = splat(bias);
-    int64_t pitch = o.band.output_pitch();
-    const float* corner = o.band.memory.get() + row * pitch + q;
-    for (int t = 0; t < o.taps; t++) {
-        vfloat weight = splat(w[t]);
-        for (int i = 0; i < ROWS; i++)
-            for (int v = 0; v < VECTORS; v++)
-                total[i][v] += weight * load(corner + o.offset[t] + i * pitch + v * LANES);
-    }
+    add_taps<SIZE, STRIDE>(o, w, row, q, total);
     for (int i = 0; i < ROWS; i++)
         for (int v = 0; v < VECTORS; v++) {
             vfloat out = o.d.relu ? relu(total[i][v]) : total[i][v];
@@ -48,14 +71,36 @@ INLINE void tile(const Plane& o, const float* w, float bias, int64_t row, int64_
         }
 }
 
-template <int ROWS, class T> INLINE void rows(const Plane& o, const float* w, float bias, int64_t row, T* y) {
+template <int SIZE, int STRIDE, int ROWS, class T>
+INLINE void rows(const Plane& o, const float* w, float bias, int64_t row, T* y) {
     int64_t q = 0;
-    for (; o.d.q - q > LANES; q += 2 * LANES) tile<ROWS, 2>(o, w, bias, row, q, y);
-    if (q < o.d.q) tile<ROWS, 1>(o, w, bias, row, q, y);
+    for (; o.d.q - q > LANES; q += 2 * LANES) tile<SIZE, STRIDE, ROWS, 2>(o, w, bias, row, q, y);
+    if (q < o.d.q) tile<SIZE, STRIDE, ROWS, 1>(o, w, bias, row, q, y);
+}
+
+// All columns of `count` output rows of a band.
+template <int SIZE, int STRIDE, class T>
+void band_rows(const Plane& o, const float* w, float bias, int64_t count, T* y) {
+    int64_t row = 0;
+    if (o.d.q <= LANES)  // one vector a row: more rows, so that additions do not wait for each other
+        for (; row + 7 <= count; row += 7) tile<SIZE, STRIDE, 7, 1>(o, w, bias, row, 0, y + row * o.d.q);
+    for (; row + 4 <= count; row += 4) rows<SIZE, STRIDE, 4>(o, w, bias, row, y + row * o.d.q);
+    for (; row + 2 <= count; row += 2) rows<SIZE, STRIDE, 2>(o, w, bias, row, y + row * o.d.q);
+    for (; row < count; row++) rows<SIZE, STRIDE, 1>(o, w, bias, row, y + row * o.d.q);
+}
+
+template <class T> using BandRows = void (*)(const Plane&, const float*, float, int64_t, T*);
+
+template <class T> BandRows<T> band_rows_of(const ConvPlan& d) {
+    bool square = d.r == d.s && d.sh == d.sw && d.dh == 1 && d.dw == 1 && d.sh <= 2;
+    if (square && d.r == 3) return d.sh == 1 ? band_rows<3, 1, T> : band_rows<3, 2, T>;
+    if (square && d.r == 5) return d.sh == 1 ? band_rows<5, 1, T> : band_rows<5, 2, T>;
+    return band_rows<0, 0, T>;
 }
 
 template <class T> int forward(const ConvPlan& d, const T* x, const T* w, const T* bias, T* y) {
     int64_t multiplier = d.k / d.c, taps = d.r * d.s;
+    BandRows<T> compute = band_rows_of<T>(d);
     std::atomic<int> failed{0};
     parallel(d.n * d.k, chunks_for(d.threads, d.n * d.k), [&](int64_t, int64_t begin, int64_t end) {
         Band band(d, 1, false);
@@ -66,18 +111,11 @@ template <class T> int forward(const ConvPlan& d, const T* x, const T* w, const 
         Plane plane(d, band);
         for (int64_t i = begin; i < end; i++) {
             int64_t k = i % d.k, channel = i / d.k * d.c + k / multiplier;
-            float filter[TAPS];
+            float filter[TAPS], b = bias ? to_float(bias[k]) : 0.0f;
             for (int64_t t = 0; t < taps; t++) filter[t] = to_float(w[k * taps + t]);
             for (int64_t first = 0; first < d.p; first += band.outputs) {
                 band.pack(x + channel * d.h * d.w, first, 1);
-                T* to = y + (i * d.p + first) * d.q;
-                int64_t last = smaller(band.outputs, d.p - first), row = 0;
-                float b = bias ? to_float(bias[k]) : 0.0f;
-                if (d.q <= LANES)  // one vector a row: more rows, so that additions do not wait for each other
-                    for (; row + 7 <= last; row += 7) tile<7, 1>(plane, filter, b, row, 0, to + row * d.q);
-                for (; row + 4 <= last; row += 4) rows<4>(plane, filter, b, row, to + row * d.q);
-                for (; row + 2 <= last; row += 2) rows<2>(plane, filter, b, row, to + row * d.q);
-                for (; row < last; row++) rows<1>(plane, filter, b, row, to + row * d.q);
+                compute(plane, filter, b, smaller(band.outputs, d.p - first), y + (i * d.p + first) * d.q);
             }
         }
     });

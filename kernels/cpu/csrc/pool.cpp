@@ -18,6 +18,7 @@ template <class T, bool AVERAGE, bool CODE> void pair_plane(const PoolPlan& d, c
     vfloat divide_by = splat(d.divisor ? float(d.divisor) : 4.0f);
     for (int64_t p = 0; p < d.p; p++, y += d.q, code += CODE ? d.q : 0) {
         const T* row[2] = {x + 2 * p * d.w, x + (2 * p + 1) * d.w};
+        prefetch_ahead(row[0], 2 * d.w);
         for (int64_t q = 0; q < d.q; q += LANES) {
             int n = rest(d.q, q);
             Window<AVERAGE> out;
@@ -103,6 +104,8 @@ void channels_row(const PoolPlan& d, const T* x, int64_t p, T* y, uint8_t* code)
     for (int64_t q = 0; q < d.q; q++, y += d.c, code += CODE ? d.c : 0) {
         Taps s = taps(q, d.sw, d.pw, d.kw, d.w);
         const T* corner = x + (r.start * d.w + s.start) * d.c;
+        for (int64_t i = larger(r.first, r.last - d.sh); i < r.last; i++)  // the rows that no window above has read
+            prefetch_ahead(corner + i * d.w * d.c, d.sw * d.c);
         vfloat divide_by = splat(divisor(d, r, s));
         for (int64_t c = 0; c < d.c; c += LANES) {
             int n = rest(d.c, c);
