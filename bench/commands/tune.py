@@ -13,7 +13,7 @@ HELP = "on a CUDA machine: measure plans and torch, write kernels/tuned/<card>.j
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("--set", default="headline", help="smoke, headline or all: which layers")
+    parser.add_argument("--set", default="headline", help="smoke, doubtful, headline or all: which layers")
     parser.add_argument("--pass", nargs="*", default=None, dest="passes", metavar="PASS", help="fprop, dgrad, ...")
     parser.add_argument("--dtype", nargs="*", default=["fp16", "tf32", "fp32"], help="fp16 bf16 tf32 fp32")
     parser.add_argument("--batch", nargs="*", type=int, default=[256, 32], help="images")

@@ -15,6 +15,16 @@ from kernels.tuned.bucket import Bucket
 from kernels.tuned.table import LAYOUTS, Entry, Table, Times, read, slug, write
 
 
+def named(plan: Plan) -> str:
+    """A plan in a few words."""
+    tile = plan.tile
+    parts = f" in {plan.splits} parts" if plan.splits > 1 else ""
+    if tile is None:
+        return plan.algorithm + parts
+    block = f"{tile.block_m}x{tile.block_n}x{tile.block_k}"
+    return f"{plan.algorithm} {block} w{tile.num_warps} s{tile.num_stages}{parts}"
+
+
 class Measurer(Protocol):
     """What a card answers. Times in microseconds, medians of contenders that took turns."""
 
@@ -75,13 +85,13 @@ class Tuner:
         """Measures one target and writes the table."""
         cases = target.cases()
         plans = list(self.promising(target))
-        best, tried = None, ["pool"]
+        best, tried = None, {}
         if not target.is_pool:
             found = self.measurer.plans(next(iter(cases.values())), target.which, plans)
             timed = [(value, plan) for value, plan in zip(found, plans, strict=True) if not isinstance(value, str)]
-            tried = [value if isinstance(value, str) else f"{value:.1f}" for value in found]
+            tried = {named(plan): value for plan, value in zip(plans, found, strict=True)}
             if not timed:
-                self.say(f"{target.name}: no plan could be measured: {'; '.join(tried)[:300]}")
+                self.say(f"{target.name}: no plan could be measured: {str(tried)[:300]}")
                 return
             best = min(timed, key=lambda pair: pair[0])[1]
         times: dict[str, dict[str, Times]] = {}
@@ -92,10 +102,12 @@ class Tuner:
                     self.say(f"{target.name} {layout} {operation}: {answer}")
                 else:
                     times.setdefault(layout, {})[operation] = answer
-        about = {"layer": target.name, "tried": len(plans), "commit": self.about["commit"], "date": self.about["date"]}
+        about = {"layer": target.name, "tried": tried, "commit": self.about["commit"], "date": self.about["date"]}
         self.entries[target.bucket] = Entry(None if best is None else asdict(best), times, about)
         write(self.path, Table(self.card, self.entries, self.about))
         ratios = [
             f"{layout} {op} x{t.torch / t.ours:.2f}" for layout, found in times.items() for op, t in found.items()
         ]
-        self.say(f"{target.name}: {best} of {tried}; against torch: {', '.join(ratios)}")
+        self.say(f"{target.name}: {named(best) if best else 'pool'}; times torch's speed: {', '.join(ratios)}")
+        for name, value in tried.items():
+            self.say(f"  {name}: {value if isinstance(value, str) else f'{value:.1f} us'}")

@@ -14,14 +14,15 @@ import kernels
 from bench.limits import work_of
 from bench.problem import DTYPES
 from bench.tune import Target
+from bench.tune.drive import named
 from kernels.common.device import Card, assume_card
 from kernels.common.launch import Launch, record
 from kernels.common.roofline import Code, Limits, Prediction, predict
 from kernels.conv2d import autograd
 from kernels.conv2d.arguments import planning_card
 from kernels.conv2d.choose import force_plan, is_legal
+from kernels.conv2d.cost import work_of as product_of
 from kernels.conv2d.plan import Plan, rule, shipped
-from kernels.conv2d.plan import work_of as product_of
 
 WARPS, STAGES = (4, 8), (2, 3, 4)
 
@@ -35,12 +36,9 @@ class Ranked:
     code: Code | None = None
 
     def __str__(self) -> str:
-        tile, how = self.plan.tile, self.plan.algorithm
-        if tile is not None:
-            how += f" {tile.block_m}x{tile.block_n}x{tile.block_k} w{tile.num_warps} s{tile.num_stages}"
-        parts = f" in {self.plan.splits} parts" if self.plan.splits > 1 else ""
         found = self.prediction
-        text = f"{how}{parts}: predicted {found.seconds * 1e6:.1f} us, {found.share:.0%} of the roofline, {found.bound}"
+        time = f"predicted {found.seconds * 1e6:.1f} us, {found.share:.0%} of the roofline, {found.bound}"
+        text = f"{named(self.plan)}: {time}"
         return text + (f", {self.code.registers} registers, {self.code.shared} shared" if self.code else "")
 
 
@@ -53,8 +51,7 @@ def card_for(target: Target, card: Card) -> Card:
 def plans(target: Target, card: Card) -> list[Plan]:
     """Every legal plan worth a look: what can ship, with other warps and stages, in the parts that fill the card."""
     g, size, seen = target.geometry, target.itemsize, card_for(target, card)
-    usual = rule(target.which, g, size, seen)
-    found: dict[Plan, None] = {usual: None}
+    found: dict[Plan, None] = {rule(target.which, g, size, seen): None}
     for base in shipped(target.which, g, size, seen):
         if base.tile is None:
             continue
@@ -63,15 +60,14 @@ def plans(target: Target, card: Card) -> list[Plan]:
             for stages in dict.fromkeys((tile.num_stages, *STAGES)):
                 shaped = replace(base, tile=replace(tile, num_warps=warps, num_stages=stages))
                 if is_legal(shaped, target.which, g, size, seen):
-                    found |= {replace(shaped, splits=parts): None for parts in _parts(target, shaped, usual, seen)}
+                    found |= {replace(shaped, splits=parts): None for parts in _parts(target, shaped, seen)}
     return list(found)
 
 
-def _parts(target: Target, plan: Plan, usual: Plan, card: Card) -> list[int]:
-    if plan.algorithm == "gemm" and plan.tile is not None:
-        work = product_of(target.which, target.geometry, target.itemsize, card, plan.packed)
-        return work.parts(plan.tile.block_m, plan.tile.block_n, plan.tile.block_k)
-    return [usual.splits] if usual.algorithm == plan.algorithm else [1]
+def _parts(target: Target, plan: Plan, card: Card) -> list[int]:
+    assert plan.tile is not None
+    work = product_of(plan.algorithm, target.which, target.geometry, target.itemsize, card.tma, plan.packed)
+    return work.parts(plan.tile.block_m, plan.tile.block_n, plan.tile.block_k)
 
 
 def launches(target: Target, plan: Plan, card: Card) -> list[Launch]:
