@@ -5,7 +5,7 @@ A program takes IMAGES images at a time from the last layer to the first:
     ds  = dscores * scale
     dh2 = (ds @ fc3) * slope(h2)      dh1 = (dh2 @ fc2) * slope(h1)       M = images
     dy2 = dh1 @ fc1                        dz2 = dy2 spread by the pool's code
-    dy1 = transposed conv2 of dz2          M = images x 2x2 windows of y1, K = 48 x 16, N = 4 x 8
+    dy1 = transposed conv2 of dz2          M = images x pairs of 2x2 windows of y1, K = 48 x 16, N = 4 x 2 x 8
 
 Everything that it writes is an image's own, and kept for the weight gradients; only dz2 [image, row, column, 16] is the
 program's scratch. A barrier stands between the writes of a step and the reads of the next; dz2 is read after the last
@@ -15,8 +15,7 @@ barrier of a round and written again after the first two of the next.
 import triton
 import triton.language as tl
 
-from kernels.common.jit import dot
-from kernels.lenet.jit import linear, positions, slope, window_product
+from kernels.lenet.jit import divide, linear, positions, product, slope, window_product
 
 
 @triton.jit
@@ -105,14 +104,14 @@ def backward_kernel(
     PX2: tl.constexpr = PH2 * PW2
     FEATURES: tl.constexpr = C2 * PX2
     SLOPES: tl.constexpr = PX2 * 64 if AVERAGE and TANH else FEATURES
-    # Windows of 2x2 pixels of y1, a last odd row or column included.
+    # Windows of 2x4 pixels of y1, a last shorter one included.
     IH: tl.constexpr = (H1 + 1) // 2
-    IW: tl.constexpr = (W1 + 1) // 2
+    IW: tl.constexpr = (W1 + 3) // 4
     zero = tl.full((), 0, tl.int64)
     o_row = tl.arange(0, ROWS)
     o_n = tl.arange(0, 128)
     o_c = tl.arange(0, COLUMNS)
-    o_f = tl.arange(0, 8)
+    o_f = tl.arange(0, 16)  # two pixels, two columns apart, of 8 channels
     own = tl.program_id(0).to(tl.int64) * (IMAGES * 4 * PX2 * 16)
     if C2 < 16:  # the padding channels of dz2 are read, but not written by _spread
         for m_0 in range(0, IMAGES * 4 * PX2 * 16, 1024):
@@ -136,7 +135,7 @@ def backward_kernel(
         tl.store(ds_ptr + first * CLASSES + o_dscores, b_dscores.to(DTYPE), mask=m)
         m_w = (o_c < CLASSES)[:, None] & (o_n < F2)[None, :]
         b_w = tl.load(w5_ptr + (o_c[:, None] * F2 + o_n[None, :]), mask=m_w, other=0.0)
-        b_dh = dot(b_dscores.to(DTYPE), b_w.to(DTYPE), tl.zeros((ROWS, 128), tl.float32), PRECISION)
+        b_dh = product(b_dscores.to(DTYPE), b_w.to(DTYPE), tl.zeros((ROWS, 128), tl.float32), PRECISION)
         o_h = o_row[:, None] * F2 + o_n[None, :]
         m = m_row[:, None] & (o_n < F2)[None, :]
         b_h = tl.load(h2_ptr + first * F2 + o_h, mask=m, other=0.0).to(tl.float32)
@@ -159,9 +158,8 @@ def backward_kernel(
         tl.debug_barrier()
         for m_0 in range(0, images * (IH * IW), BLOCK_M):
             o_m = m_0 + tl.arange(0, BLOCK_M)
-            o_image = o_m // (IH * IW)
-            o_i = o_m % (IH * IW) // IW
-            o_j = o_m % IW
+            o_image, o_window = divide(o_m, IH * IW)
+            o_i, o_j = divide(o_window, IW)
             m_m = o_image < images
             b_dy = window_product(
                 dz2,
@@ -177,6 +175,7 @@ def backward_kernel(
                 16,
                 C1,
                 8,
+                2,
                 4,
                 False,
                 True,
@@ -186,12 +185,13 @@ def backward_kernel(
                 BLOCK_M,
                 BLOCK_C,
             )
-            b_0, b_1, b_2, b_3 = positions(b_dy, BLOCK_M, 8)
-            o_y = ((o_image * (H1 * W1) + o_i * (2 * W1) + o_j * 2) * 8)[:, None] + o_f[None, :]
-            p_dy = dy1_ptr + first * (H1 * W1 * 8) + o_y
-            m_down = m_m & (o_i * 2 + 1 < H1)
-            m_right = o_j * 2 + 1 < W1
-            tl.store(p_dy, b_0.to(DTYPE), mask=m_m[:, None])
-            tl.store(p_dy + 8, b_1.to(DTYPE), mask=(m_m & m_right)[:, None])
-            tl.store(p_dy + W1 * 8, b_2.to(DTYPE), mask=m_down[:, None])
-            tl.store(p_dy + (W1 + 1) * 8, b_3.to(DTYPE), mask=(m_down & m_right)[:, None])
+            b_0, b_1, b_2, b_3 = positions(b_dy, BLOCK_M, 16)
+            o_y = ((o_image * (H1 * W1) + o_i * (2 * W1) + o_j * 4) * 8)[:, None]
+            p_dy = dy1_ptr + first * (H1 * W1 * 8) + (o_y + (o_f // 8 * 16 + o_f % 8)[None, :])
+            m_down = (m_m & (o_i * 2 + 1 < H1))[:, None]
+            o_column = (o_j * 4)[:, None] + (o_f // 8 * 2)[None, :]
+            m_left, m_right = o_column < W1, o_column + 1 < W1
+            tl.store(p_dy, b_0.to(DTYPE), mask=m_m[:, None] & m_left)
+            tl.store(p_dy + 8, b_1.to(DTYPE), mask=m_m[:, None] & m_right)
+            tl.store(p_dy + W1 * 8, b_2.to(DTYPE), mask=m_down & m_left)
+            tl.store(p_dy + (W1 + 1) * 8, b_3.to(DTYPE), mask=m_down & m_right)

@@ -3,9 +3,9 @@
 A program takes IMAGES images at a time through all five layers:
 
     copy with zeros around, where the plan says so: conv1 then has no edges to test
-    conv1, activation, pool   M = images x pooled pixels, K = 48, N = 4 x 8        -> y1
-    conv2, activation, pool   M = images x pooled pixels, K = 48 x 8, N = 4 x 16   -> y2
-    fc1, fc2, fc3             M = images                                           -> h1, h2, scores
+    conv1, activation, pool   M = images x pairs of pooled pixels, K = 48, N = 4 x 2 x 8   -> y1
+    conv2, activation, pool   M = images x pooled pixels, K = 48 x 8, N = 4 x 16           -> y2
+    fc1, fc2, fc3             M = images                                                   -> h1, h2, scores
 
 y1, y2, h1, h2 pass between the layers through memory that the program alone writes and reads: a barrier stands between
 the writes of a layer and the reads of the next. Without KEEP they are the program's own scratch, overwritten by its
@@ -108,9 +108,9 @@ def forward_kernel(
     """
     H1: tl.constexpr = (H + 2 * PAD - 4) // 2
     W1: tl.constexpr = (W + 2 * PAD - 4) // 2
-    # Rows and columns that the patches of all pooled pixels reach, columns rounded up for alignment.
+    # Rows and columns that the patches of all pooled pixels reach, columns for pairs of windows.
     PADDED_H: tl.constexpr = 2 * H1 + 4
-    PADDED_W: tl.constexpr = (2 * W1 + 9) // 4 * 4
+    PADDED_W: tl.constexpr = (W1 + 1) // 2 * 4 + 4
     PX2: tl.constexpr = ((H1 - 4) // 2) * ((W1 - 4) // 2)
     FEATURES: tl.constexpr = C2 * PX2
     CODE: tl.constexpr = 4 if AVERAGE and TANH else 1
@@ -152,6 +152,7 @@ def forward_kernel(
             1,
             C1,
             8,
+            2,
             0 if PADDED else PAD,
             H1,
             W1,
@@ -170,7 +171,7 @@ def forward_kernel(
         conv_pool(
             y1,
             w2_ptr,
-            packed_ptr + 48 * 32,
+            packed_ptr + 48 * 64,
             b2_ptr,
             y2,
             code2_ptr + first * (PX2 * 64 if AVERAGE and TANH else FEATURES),
@@ -181,6 +182,7 @@ def forward_kernel(
             8,
             C2,
             16,
+            1,
             0,
             (H1 - 4) // 2,
             (W1 - 4) // 2,

@@ -48,9 +48,9 @@ class LeNetGeometry:
 
     @property
     def padded(self) -> tuple[int, int]:
-        """Rows and columns that the first layer's patches reach, columns rounded up to four."""
+        """Rows and columns that the first layer's patches reach, two pooled pixels side by side in one."""
         rows, cols = self.pooled1
-        return 2 * rows + 4, (2 * cols + 9) // 4 * 4
+        return 2 * rows + 4, (cols + 1) // 2 * 4 + 4
 
     @property
     def pixels1(self) -> int:

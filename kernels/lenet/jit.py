@@ -1,18 +1,48 @@
 """The pieces that the forward and backward kernels are made of. README.md has the algebra.
 
-A 2x2 window of convolution outputs reads a patch of 6 x 6 pixels. All four outputs of all filters are one product:
+A 2x2 window of convolution outputs reads a patch of 6 x 6 pixels, two windows side by side one of 6 x 8. All outputs of
+all filters are one product:
 
-    z[M, 4 * KPAD] = patch[M, 48 * CPAD] @ weight[48 * CPAD, 4 * KPAD]
-    M       images x pooled pixels
-    48      6 rows x 8 columns of the patch, of which the last two are zero
+    z[M, 4 * WIDE * KPAD] = patch[M, 48 * CPAD] @ weight[48 * CPAD, 4 * WIDE * KPAD]
+    M       images x pool windows, WIDE (1 or 2) of one row taken together
+    48      6 rows x 8 columns of the patch; for one window the last two columns are zero
     CPAD    channels of the source, padded to a power of two
-    4*KPAD  (dy, filter, dx): neighbouring columns are neighbouring pixels
+    columns (dy, window, filter, dx): neighbouring columns are neighbouring pixels
 """
 
 import triton
 import triton.language as tl
 
 from kernels.common.jit import dot
+
+
+@triton.jit
+def divide(o, SIZE: tl.constexpr):
+    """(o // SIZE, o % SIZE) of indices that are not negative, as which the division takes half the instructions."""
+    o_quotient = (o.to(tl.uint32) // SIZE).to(tl.int32)
+    return o_quotient, o - o_quotient * SIZE
+
+
+@triton.jit
+def halves(b):
+    """b = big + small: big has TF32's bits, small the rest. An infinity's small half is NaN."""
+    b_big = (b.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
+    return b_big, b - b_big
+
+
+@triton.jit
+def product(b_a, b_b, b_acc, PRECISION: tl.constexpr):
+    """b_acc + b_a @ b_b. "tf32x3": three TF32 products of the halves of float32 numbers, for float32's accuracy.
+
+    Triton's own tf32x3 takes five times the instructions to split a number, since it keeps infinities.
+    """
+    if PRECISION == "tf32x3" and b_a.dtype == tl.float32:
+        b_a_big, b_a_small = halves(b_a)
+        b_b_big, b_b_small = halves(b_b)
+        b_acc = dot(b_a_small, b_b_big, b_acc, "tf32")
+        b_acc = dot(b_a_big, b_b_small, b_acc, "tf32")
+        return dot(b_a_big, b_b_big, b_acc, "tf32")
+    return dot(b_a, b_b, b_acc, PRECISION)
 
 
 @triton.jit
@@ -28,11 +58,17 @@ def tanh(b):
 
 
 @triton.jit
+def larger(b_0, b_1):
+    """The maximum, NaN where one of them is."""
+    return tl.maximum(b_0, b_1, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
 def activation(b, TANH: tl.constexpr):
     """tanh, or a ReLU that keeps NaN."""
     if TANH:
         return tanh(b)
-    return tl.where(b < 0, 0.0, b)
+    return larger(b, 0.0)
 
 
 @triton.jit
@@ -45,21 +81,29 @@ def slope(b_y, TANH: tl.constexpr):
 
 @triton.jit
 def window_weight(
-    w_ptr, o_k, o_n, C: tl.constexpr, CPAD: tl.constexpr, K: tl.constexpr, KPAD: tl.constexpr, FLIP: tl.constexpr
+    w_ptr,
+    o_k,
+    o_n,
+    C: tl.constexpr,
+    CPAD: tl.constexpr,
+    K: tl.constexpr,
+    KPAD: tl.constexpr,
+    WIDE: tl.constexpr,
+    FLIP: tl.constexpr,
 ):
-    """The entries (o_k, o_n) of the weight matrix of a 2x2 window, gathered from w [K, C, 5, 5].
+    """The entries of the weight matrix of WIDE 2x2 windows, gathered from w [K, C, 5, 5]; o_k, o_n broadcast.
 
     FLIP: of the transposed convolution, from w [C, K, 5, 5].
     """
     o_c = o_k % CPAD
     o_f = o_n // 2 % KPAD
-    o_r = (o_k // (8 * CPAD))[:, None] - (o_n // (2 * KPAD))[None, :]
-    o_s = (o_k // CPAD % 8)[:, None] - (o_n % 2)[None, :]
-    m = (o_r >= 0) & (o_r < 5) & (o_s >= 0) & (o_s < 5) & (o_c < C)[:, None] & (o_f < K)[None, :]
+    o_r = o_k // (8 * CPAD) - o_n // (2 * WIDE * KPAD)
+    o_s = o_k // CPAD % 8 - (o_n % 2 + o_n // (2 * KPAD) % WIDE * 2)
+    m = (o_r >= 0) & (o_r < 5) & (o_s >= 0) & (o_s < 5) & (o_c < C) & (o_f < K)
     if FLIP:
-        o_w = (o_c * (K * 25))[:, None] + (o_f * 25 + 24)[None, :] - o_r * 5 - o_s
+        o_w = o_c * (K * 25) + (o_f * 25 + 24) - o_r * 5 - o_s
     else:
-        o_w = (o_c * 25)[:, None] + (o_f * (C * 25))[None, :] + o_r * 5 + o_s
+        o_w = o_c * 25 + o_f * (C * 25) + o_r * 5 + o_s
     return tl.load(w_ptr + o_w, mask=m, other=0.0)
 
 
@@ -84,9 +128,10 @@ def pad_images(
     LAST: tl.constexpr = COLUMNS - PAD if COLUMNS - PAD < W else W
     for p_0 in range(0, images * (PADDED_H * PADDED_W), BLOCK):
         o = p_0 + tl.arange(0, BLOCK)
-        o_image = o // (PADDED_H * PADDED_W)
-        o_h = o // PADDED_W % PADDED_H - PAD
-        o_w = o % PADDED_W - PAD
+        o_row, o_w = divide(o, PADDED_W)
+        o_image, o_h = divide(o_row, PADDED_H)
+        o_h -= PAD
+        o_w -= PAD
         m = o_image < images
         m_x = m & (o_h >= 0) & (o_h < H) & (o_w >= 0) & (o_w < LAST)
         b_x = tl.load(x_ptr + (o_image * (H * W) + o_h * W + o_w), mask=m_x, other=0.0)
@@ -95,13 +140,22 @@ def pad_images(
 
 @triton.jit
 def load_inner_patch(
-    x_ptr, o_image, o_i, o_j, k_0, H: tl.constexpr, W: tl.constexpr, CPAD: tl.constexpr, BLOCK_K: tl.constexpr
+    x_ptr,
+    o_image,
+    o_i,
+    o_j,
+    k_0,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    CPAD: tl.constexpr,
+    WIDE: tl.constexpr,
+    BLOCK_K: tl.constexpr,
 ):
     """`load_patch` where all 6 rows and 8 columns of every patch lie inside the map: nothing to test."""
     o_k = k_0 + tl.arange(0, BLOCK_K)
-    o_window = o_image * (H * W * CPAD) + (o_i * 2 * W + o_j * 2) * CPAD
-    o_x = o_window[:, None] + (o_k // (8 * CPAD) * (W * CPAD) + o_k % (8 * CPAD))[None, :]
-    return tl.load(x_ptr + o_x)
+    o_window = o_image * (H * W * CPAD) + (o_i * 2 * W + o_j * (2 * WIDE)) * CPAD
+    p_window = x_ptr + o_window
+    return tl.load(p_window[:, None] + (o_k // (8 * CPAD) * (W * CPAD) + o_k % (8 * CPAD))[None, :])
 
 
 @triton.jit
@@ -115,22 +169,28 @@ def load_patch(
     H: tl.constexpr,
     W: tl.constexpr,
     CPAD: tl.constexpr,
+    WIDE: tl.constexpr,
     PAD: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
     """Columns k_0 ... of the patches [BLOCK_M, BLOCK_K] of windows (o_i, o_j) in maps x [image, H, W, CPAD]."""
+    # As far as the last window of a row reaches; what is beyond counts as zero. With padding it is no pixel anyway.
+    REACH: tl.constexpr = (W + 2 * PAD) // 2 * 2
     o_k = k_0 + tl.arange(0, BLOCK_K)
     o_c = o_k % CPAD
     o_s = o_k // CPAD % 8
     o_r = o_k // (8 * CPAD)
-    m = m_m[:, None] & ((o_s < 6) & (o_r < 6))[None, :]
+    m = m_m[:, None] & ((o_s < 4 + 2 * WIDE) & (o_r < 6))[None, :]
+    o_j *= 2 * WIDE
     if PAD > 0:
         o_h = (o_i * 2 - PAD)[:, None] + o_r[None, :]
-        o_w = (o_j * 2 - PAD)[:, None] + o_s[None, :]
+        o_w = (o_j - PAD)[:, None] + o_s[None, :]
         m = m & (o_h >= 0) & (o_h < H) & (o_w >= 0) & (o_w < W)
-    o_window = o_image * (H * W * CPAD) + ((o_i * 2 - PAD) * W + o_j * 2 - PAD) * CPAD
-    o_x = o_window[:, None] + (o_r * (W * CPAD) + o_s * CPAD + o_c)[None, :]
-    return tl.load(x_ptr + o_x, mask=m, other=0.0)
+    if WIDE > 1 and PAD == 0 and REACH % 4 != 0:
+        m = m & (o_j[:, None] + o_s[None, :] < REACH)
+    o_window = o_image * (H * W * CPAD) + ((o_i * 2 - PAD) * W + o_j - PAD) * CPAD
+    p_window = x_ptr + o_window
+    return tl.load(p_window[:, None] + (o_r * (W * CPAD) + o_s * CPAD + o_c)[None, :], mask=m, other=0.0)
 
 
 @triton.jit
@@ -148,6 +208,7 @@ def window_product(
     CPAD: tl.constexpr,
     K: tl.constexpr,
     KPAD: tl.constexpr,
+    WIDE: tl.constexpr,
     PAD: tl.constexpr,
     INNER: tl.constexpr,
     FLIP: tl.constexpr,
@@ -157,20 +218,21 @@ def window_product(
     BLOCK_M: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """z [BLOCK_M, 4 * KPAD] of the windows (o_i, o_j)."""
-    o_n = tl.arange(0, 4 * KPAD)
-    b_z = tl.zeros((BLOCK_M, 4 * KPAD), tl.float32)
+    """z [BLOCK_M, 4 * WIDE * KPAD] of the windows (o_i, WIDE * o_j ...)."""
+    N: tl.constexpr = 4 * WIDE * KPAD
+    o_n = tl.arange(0, N)
+    b_z = tl.zeros((BLOCK_M, N), tl.float32)
     for k_0 in range(0, 48 * CPAD, BLOCK_K):
         if INNER:
-            b_x = load_inner_patch(x_ptr, o_image, o_i, o_j, k_0, H, W, CPAD, BLOCK_K)
+            b_x = load_inner_patch(x_ptr, o_image, o_i, o_j, k_0, H, W, CPAD, WIDE, BLOCK_K)
         else:
-            b_x = load_patch(x_ptr, o_image, o_i, o_j, m_m, k_0, H, W, CPAD, PAD, BLOCK_K)
+            b_x = load_patch(x_ptr, o_image, o_i, o_j, m_m, k_0, H, W, CPAD, WIDE, PAD, BLOCK_K)
         o_k = k_0 + tl.arange(0, BLOCK_K)
         if PACKED:
-            b_w = tl.load(packed_ptr + o_k[:, None] * (4 * KPAD) + o_n[None, :])
+            b_w = tl.load(packed_ptr + o_n[None, :] * (48 * CPAD) + o_k[:, None])
         else:
-            b_w = window_weight(w_ptr, o_k, o_n, C, CPAD, K, KPAD, FLIP)
-        b_z = dot(b_x.to(DTYPE), b_w.to(DTYPE), b_z, PRECISION)
+            b_w = window_weight(w_ptr, o_k[:, None], o_n[None, :], C, CPAD, K, KPAD, WIDE, FLIP)
+        b_z = product(b_x.to(DTYPE), b_w.to(DTYPE), b_z, PRECISION)
     return b_z
 
 
@@ -212,7 +274,7 @@ def linear(
         b_x = tl.load(p_x + o_k[None, :], mask=m_row[:, None] & m_k[None, :], other=0.0)
         o_w = o_k[:, None] * STRIDE_K + o_n[None, :] * STRIDE_N
         b_w = tl.load(w_ptr + o_w, mask=m_k[:, None] & (o_n < N)[None, :], other=0.0)
-        b_y = dot(b_x.to(DTYPE), b_w.to(DTYPE), b_y, PRECISION)
+        b_y = product(b_x.to(DTYPE), b_w.to(DTYPE), b_y, PRECISION)
     return b_y
 
 
@@ -245,31 +307,39 @@ def window_gradient(
     y_ptr,
     code_ptr,
     o_image,
-    o_pixel,
+    o_i,
+    o_j,
     m_m,
     K: tl.constexpr,
     KPAD: tl.constexpr,
-    PIXELS: tl.constexpr,
+    WIDE: tl.constexpr,
+    PH: tl.constexpr,
+    PW: tl.constexpr,
     CHANNELS_LAST: tl.constexpr,
     AVERAGE: tl.constexpr,
     TANH: tl.constexpr,
 ):
-    """dz [BLOCK_M, 4 * KPAD]: the gradient dy of pooled pixels spread over the positions of their windows."""
-    o_n = tl.arange(0, 4 * KPAD)
+    """dz [BLOCK_M, 4 * WIDE * KPAD]: the gradient dy of pooled pixels spread over the positions of their windows."""
+    o_n = tl.arange(0, 4 * WIDE * KPAD)
     o_f = o_n // 2 % KPAD
-    o_j = o_n // (2 * KPAD) * 2 + o_n % 2
+    o_x = o_n // (2 * KPAD) % WIDE
+    o_place = o_n // (2 * WIDE * KPAD) * 2 + o_n % 2
     m = m_m[:, None] & (o_f < K)[None, :]
+    if PW % WIDE != 0:
+        m = m & ((o_j * WIDE)[:, None] + o_x[None, :] < PW)
+    o_pixel = o_i * PW + o_j * WIDE
     if CHANNELS_LAST:
-        o_y = ((o_image * PIXELS + o_pixel) * KPAD)[:, None] + o_f[None, :]
+        o_y = ((o_image * (PH * PW) + o_pixel) * KPAD)[:, None] + (o_x * KPAD + o_f)[None, :]
     else:
-        o_y = (o_image * (K * PIXELS) + o_pixel)[:, None] + (o_f * PIXELS)[None, :]
+        o_y = (o_image * (K * PH * PW) + o_pixel)[:, None] + (o_f * (PH * PW) + o_x)[None, :]
     b_dy = tl.load(dy_ptr + o_y, mask=m, other=0.0).to(tl.float32)
     if AVERAGE and TANH:
-        o_slope = ((o_image * PIXELS + o_pixel) * (4 * KPAD))[:, None] + (o_j * KPAD + o_f)[None, :]
-        return b_dy * tl.load(code_ptr + o_slope, mask=m, other=0.0).to(tl.float32)
+        o_slope = ((o_image * (PH * PW) + o_pixel) * (4 * KPAD))[:, None]
+        p_slope = code_ptr + (o_slope + (o_x * (4 * KPAD) + o_place * KPAD + o_f)[None, :])
+        return b_dy * tl.load(p_slope, mask=m, other=0.0).to(tl.float32)
     b_code = tl.load(code_ptr + o_y, mask=m, other=4).to(tl.int32)
     if AVERAGE:
-        return tl.where(((b_code >> o_j[None, :]) & 1) != 0, b_dy * 0.25, 0.0)
+        return tl.where(((b_code >> o_place[None, :]) & 1) != 0, b_dy * 0.25, 0.0)
     if TANH:
         b_dy = b_dy * slope(tl.load(y_ptr + o_y, mask=m, other=0.0).to(tl.float32), TANH)
-    return tl.where(b_code == o_j[None, :], b_dy, 0.0)
+    return tl.where(b_code == o_place[None, :], b_dy, 0.0)

@@ -16,16 +16,19 @@ def pack_kernel(
     DTYPE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """The window matrices of conv1 [48, 32], conv2 [384, 64] and its transpose [768, 32], one after the other."""
-    SIZE_1: tl.constexpr = 48 * 32
+    """The window matrices of conv1 [48, 64], conv2 [384, 64] and its transpose [768, 64], one after the other.
+
+    Each by columns: tensor cores take TF32 only with the inputs of a column side by side.
+    """
+    SIZE_1: tl.constexpr = 48 * 64
     SIZE_2: tl.constexpr = 48 * 8 * 64
     start = tl.program_id(0) * BLOCK
     if start < SIZE_1:
-        _pack(w1_ptr, packed_ptr, start, 1, 1, C1, 8, False, DTYPE, BLOCK)
+        _pack(w1_ptr, packed_ptr, start, 1, 1, C1, 8, 2, False, DTYPE, BLOCK)
     elif start < SIZE_1 + SIZE_2:
-        _pack(w2_ptr, packed_ptr + SIZE_1, start - SIZE_1, C1, 8, C2, 16, False, DTYPE, BLOCK)
+        _pack(w2_ptr, packed_ptr + SIZE_1, start - SIZE_1, C1, 8, C2, 16, 1, False, DTYPE, BLOCK)
     else:
-        _pack(w2_ptr, packed_ptr + (SIZE_1 + SIZE_2), start - (SIZE_1 + SIZE_2), C2, 16, C1, 8, True, DTYPE, BLOCK)
+        _pack(w2_ptr, packed_ptr + (SIZE_1 + SIZE_2), start - (SIZE_1 + SIZE_2), C2, 16, C1, 8, 2, True, DTYPE, BLOCK)
 
 
 @triton.jit
@@ -37,12 +40,12 @@ def _pack(
     CPAD: tl.constexpr,
     K: tl.constexpr,
     KPAD: tl.constexpr,
+    WIDE: tl.constexpr,
     FLIP: tl.constexpr,
     DTYPE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """BLOCK entries of one matrix; BLOCK is a multiple of its width."""
-    o_k = start // (4 * KPAD) + tl.arange(0, BLOCK // (4 * KPAD))
-    o_n = tl.arange(0, 4 * KPAD)
-    b_w = window_weight(w_ptr, o_k, o_n, C, CPAD, K, KPAD, FLIP)
-    tl.store(packed_ptr + (o_k[:, None] * (4 * KPAD) + o_n[None, :]), b_w.to(DTYPE))
+    """BLOCK entries of one matrix."""
+    o = start + tl.arange(0, BLOCK)
+    b_w = window_weight(w_ptr, o % (48 * CPAD), o // (48 * CPAD), C, CPAD, K, KPAD, WIDE, FLIP)
+    tl.store(packed_ptr + o, b_w.to(DTYPE))

@@ -56,7 +56,7 @@ def forward(
     """
     multiprocessors = _multiprocessors(x.device)
     images = plan.images_at_a_time(g.n, multiprocessors)
-    chosen = plan.forward_plans(style.compute.itemsize, style.exact)[images]
+    chosen = plan.forward_plans(style.compute.itemsize, keep)[images]
     programs = plan.programs(g.n, images, multiprocessors)
     sizes = [-(-images * size // 16) * 16 for size in (g.pixels1 * 8, g.features, g.f1, g.f2)]
     kept = [x.new_empty(shape, dtype=dtype) for shape, dtype in kept_shapes(g, style)] if keep else []
@@ -155,7 +155,7 @@ def backward(
     chosen = plan.wgrad_plan(g.n, g.pixels1, g.pixels2, multiprocessors, style.compute.itemsize)
     splits = dict(zip(("splits1", "splits2", "splits3"), chosen.splits, strict=True))
     linear = sum(math.prod(shape) for shape in g.shapes[4:])
-    sizes = (chosen.splits[0] * 65 * 32, 6 * chosen.splits[1] * 65 * 64, chosen.splits[2] * linear)
+    sizes = (chosen.splits[0] * 65 * 64, 6 * chosen.splits[1] * 65 * 64, chosen.splits[2] * linear)
     parts = [x.new_empty((size,), dtype=torch.float32) for size in sizes]
     parts_by_name: dict[str, Any] = dict(zip(("part1_ptr", "part2_ptr", "part3_ptr"), parts, strict=True))
     tiles = sum(math.ceil(width / 64) for width in (g.features, g.f1, g.f2))

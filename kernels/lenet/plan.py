@@ -63,16 +63,16 @@ class Wgrad:
 LATENCY, MIDDLE, THROUGHPUT = 1, 4, 16
 
 
-def forward_plans(itemsize: int, exact: bool) -> dict[int, Forward]:
+def forward_plans(itemsize: int, keep: bool) -> dict[int, Forward]:
     """Every forward plan for an element size of the arithmetic (2 or 4 bytes), by images at a time.
 
-    exact: float32's own accuracy in the convolutions, whose threefold products need registers for two tiles.
+    keep: with the pool's codes for backward, which take registers from float32's tile of conv1.
     """
-    block_c, block_k, block_1 = (64 if exact else 128) // itemsize, 64 // itemsize, 256 // itemsize
+    block_c, block_k, block_1 = 128 // itemsize, 64 // itemsize, 64 if keep and itemsize == 4 else 128
     return {
         LATENCY: Forward(1, 64, 32, 64 // itemsize, 32 * itemsize, 8, 4, False, False),
         MIDDLE: Forward(4, block_1, 64, block_c, block_k, 4, 2, True, True),
-        THROUGHPUT: Forward(16, block_1, 64 if exact else 128, block_c, block_k, 4, 2, True, True),
+        THROUGHPUT: Forward(16, block_1, 64, block_c, block_k, 4, 2, True, True),
     }
 
 

@@ -11,9 +11,9 @@ import triton.language as tl
 from kernels.common.precision import tf32_allowed
 from kernels.lenet.geometry import LeNetGeometry
 
-FORWARD_PACKED = 48 * 32 + 48 * 8 * 64
+FORWARD_PACKED = 48 * 64 + 48 * 8 * 64
 """Entries of the window matrices of conv1 and conv2."""
-PACKED = FORWARD_PACKED + 48 * 16 * 32
+PACKED = FORWARD_PACKED + 48 * 16 * 64
 """The same, and those of conv2 transposed."""
 _TYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
 # Three products of the two halves of each number: float32's accuracy on tensor cores. AMD has no TF32 to build it of.
@@ -53,11 +53,6 @@ class Style:
         """Whether linear layers multiply in TF32."""
         allowed = self.precision == "tf32" or (self.precision == "flags" and _linear_tf32_allowed())
         return self.compute == torch.float32 and allowed
-
-    @property
-    def exact(self) -> bool:
-        """Whether convolutions keep float32's accuracy."""
-        return self.compute == torch.float32 and not self.conv_tf32
 
     @property
     def arguments(self) -> dict[str, Any]:

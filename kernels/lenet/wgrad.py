@@ -1,6 +1,7 @@
 """The gradients of LeNet-5's ten parameters: partial sums over parts of the batch, then their sum in a fixed order.
 
-conv    dweight[K, N] = patch[M, K]^T @ dz[M, N]   M = images x pooled pixels, K = 64 of 48 * CPAD rows, N = 4 * KPAD
+conv    dweight[K, N] = patch[M, K]^T @ dz[M, N]   M = images x pool windows, conv1's in pairs (WIDE),
+                                                   K = 64 of 48 * CPAD rows, N = 4 * WIDE * KPAD
 linear  dw[out, in]   = dy[M, out]^T @ x[M, in]    M = images, a tile of 64 inputs
 bias    column sums of dz and dy
 
@@ -10,8 +11,7 @@ The matrices of conv are those of a 2x2 window; the second pass folds their entr
 import triton
 import triton.language as tl
 
-from kernels.common.jit import dot
-from kernels.lenet.jit import load_patch, window_gradient
+from kernels.lenet.jit import divide, load_patch, product, window_gradient
 
 
 @triton.jit
@@ -30,6 +30,7 @@ def _conv_part(
     CPAD: tl.constexpr,
     K: tl.constexpr,
     KPAD: tl.constexpr,
+    WIDE: tl.constexpr,
     PAD: tl.constexpr,
     CHANNELS_LAST: tl.constexpr,
     AVERAGE: tl.constexpr,
@@ -39,44 +40,48 @@ def _conv_part(
     BLOCK_M: tl.constexpr,
 ):
     """Rows k_0 ... k_0 + 63 of a window matrix's gradient and the bias's, summed over split i_split of the batch."""
+    PH: tl.constexpr = (H + 2 * PAD - 4) // 2
     PW: tl.constexpr = (W + 2 * PAD - 4) // 2
-    PIXELS: tl.constexpr = ((H + 2 * PAD - 4) // 2) * PW
-    IMAGE_DY: tl.constexpr = PIXELS * KPAD if CHANNELS_LAST else PIXELS * K
-    IMAGE_CODE: tl.constexpr = PIXELS * 4 * KPAD if AVERAGE and TANH else IMAGE_DY
+    COLUMNS: tl.constexpr = (PW + WIDE - 1) // WIDE
+    WINDOWS: tl.constexpr = PH * COLUMNS
+    N: tl.constexpr = 4 * WIDE * KPAD
+    IMAGE_DY: tl.constexpr = PH * PW * KPAD if CHANNELS_LAST else PH * PW * K
+    IMAGE_CODE: tl.constexpr = PH * PW * 4 * KPAD if AVERAGE and TANH else IMAGE_DY
     zero = tl.full((), 0, tl.int64)
-    share = tl.cdiv(tl.cdiv(n * PIXELS, BLOCK_M), splits) * BLOCK_M
-    last = tl.minimum((i_split + 1) * share, n * PIXELS)
-    b_dw = tl.zeros((64, 4 * KPAD), tl.float32)
-    b_db = tl.zeros((4 * KPAD,), tl.float32)
+    share = tl.cdiv(tl.cdiv(n * WINDOWS, BLOCK_M), splits) * BLOCK_M
+    last = tl.minimum((i_split + 1) * share, n * WINDOWS)
+    b_dw = tl.zeros((64, N), tl.float32)
+    b_db = tl.zeros((N,), tl.float32)
     for m_0 in range(i_split * share, last, BLOCK_M):
-        image = (zero + m_0) // PIXELS
-        o_m = (m_0 - image * PIXELS).to(tl.int32) + tl.arange(0, BLOCK_M)
+        image = (zero + m_0) // WINDOWS
+        o_m = (m_0 - image * WINDOWS).to(tl.int32) + tl.arange(0, BLOCK_M)
         m_m = m_0 + tl.arange(0, BLOCK_M) < last
-        o_image = o_m // PIXELS
-        o_pixel = o_m % PIXELS
-        b_x = load_patch(
-            x_ptr + image * (H * W * CPAD), o_image, o_pixel // PW, o_pixel % PW, m_m, k_0, H, W, CPAD, PAD, 64
-        )
+        o_image, o_window = divide(o_m, WINDOWS)
+        o_i, o_j = divide(o_window, COLUMNS)
+        b_x = load_patch(x_ptr + image * (H * W * CPAD), o_image, o_i, o_j, m_m, k_0, H, W, CPAD, WIDE, PAD, 64)
         b_dz = window_gradient(
             dy_ptr + image * IMAGE_DY,
             y_ptr + image * IMAGE_DY,
             code_ptr + image * IMAGE_CODE,
             o_image,
-            o_pixel,
+            o_i,
+            o_j,
             m_m,
             K,
             KPAD,
-            PIXELS,
+            WIDE,
+            PH,
+            PW,
             CHANNELS_LAST,
             AVERAGE,
             TANH,
         )
         b_db += tl.sum(b_dz, axis=0)
-        b_dw = dot(tl.trans(b_x.to(DTYPE)), b_dz.to(DTYPE), b_dw, PRECISION)
-    o_n = tl.arange(0, 4 * KPAD)
-    part_ptr += i_split.to(tl.int64) * (65 * 4 * KPAD)
-    tl.store(part_ptr + (tl.arange(0, 64)[:, None] * (4 * KPAD) + o_n[None, :]), b_dw)
-    tl.store(part_ptr + 64 * 4 * KPAD + o_n, b_db)
+        b_dw = product(tl.trans(b_x.to(DTYPE)), b_dz.to(DTYPE), b_dw, PRECISION)
+    o_n = tl.arange(0, N)
+    part_ptr += i_split.to(tl.int64) * (65 * N)
+    tl.store(part_ptr + (tl.arange(0, 64)[:, None] * N + o_n[None, :]), b_dw)
+    tl.store(part_ptr + 64 * N + o_n, b_db)
 
 
 @triton.jit
@@ -111,7 +116,7 @@ def _linear_part(
         p_x = x_ptr + first * IN + (o_m[:, None] * IN + o_in[None, :])
         b_x = tl.load(p_x, mask=m_m & (o_in < IN)[None, :], other=0.0)
         b_db += tl.sum(b_dy.to(tl.float32), axis=0)
-        b_dw = dot(tl.trans(b_dy.to(DTYPE)), b_x.to(DTYPE), b_dw, PRECISION)
+        b_dw = product(tl.trans(b_dy.to(DTYPE)), b_x.to(DTYPE), b_dw, PRECISION)
     m_out = o_out < OUT
     tl.store(dw_ptr + (o_out[:, None] * IN + o_in[None, :]), b_dw, mask=m_out[:, None] & (o_in < IN)[None, :])
     tl.store(dw_ptr + OUT * IN + o_out, b_db, mask=m_out & (i_tile == 0))
@@ -156,7 +161,7 @@ def wgrad_kernel(
 ):
     """Programs: splits1 of conv1, 6 * splits2 of conv2, then splits3 of every 64 columns of fc1, fc2 and fc3.
 
-    part1 [splits1, 65, 32], part2 [6, splits2, 65, 64], part3 [splits3, the gradients of fc1 to fc3], float32.
+    part1 [splits1, 65, 64], part2 [6, splits2, 65, 64], part3 [splits3, the gradients of fc1 to fc3], float32.
     """
     H1: tl.constexpr = (H + 2 * PAD - 4) // 2
     W1: tl.constexpr = (W + 2 * PAD - 4) // 2
@@ -183,6 +188,7 @@ def wgrad_kernel(
             1,
             C1,
             8,
+            2,
             PAD,
             True,
             AVERAGE,
@@ -209,6 +215,7 @@ def wgrad_kernel(
             8,
             C2,
             16,
+            1,
             0,
             False,
             AVERAGE,
@@ -243,10 +250,12 @@ def _fold(
     CPAD: tl.constexpr,
     K: tl.constexpr,
     KPAD: tl.constexpr,
+    WIDE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Entries o of a convolution's gradients, weight [K, C, 5, 5] then bias [K], from the parts of its windows."""
     WEIGHTS: tl.constexpr = K * C * 25
+    N: tl.constexpr = 4 * WIDE * KPAD
     m_w = o < WEIGHTS
     m = o < WEIGHTS + K
     o_f = tl.where(m_w, o // (C * 25), o - WEIGHTS)
@@ -256,11 +265,12 @@ def _fold(
     b_sum = tl.zeros((BLOCK,), tl.float32)
     for s_0 in range(0, splits, 16):
         o_split = s_0 + tl.arange(0, 16)
-        for j in tl.static_range(4):
-            o_k = ((o_r + j // 2) * 8 + o_s + j % 2) * CPAD + o_c
+        for j in tl.static_range(4 * WIDE):  # (dy, window, dx)
+            o_k = ((o_r + j // (2 * WIDE)) * 8 + o_s + j % (2 * WIDE)) * CPAD + o_c
             o_part = tl.where(m_w, o_k // 64 * splits, 0)[None, :] + o_split[:, None]
-            o_entry = tl.where(m_w, o_k % 64, 64) * (4 * KPAD) + (j // 2 * (2 * KPAD) + o_f * 2 + j % 2)
-            p_part = part_ptr + (o_part * (65 * 4 * KPAD) + o_entry[None, :])
+            o_n = j // 2 * (2 * KPAD) + o_f * 2 + j % 2
+            o_entry = tl.where(m_w, o_k % 64, 64) * N + o_n
+            p_part = part_ptr + (o_part * (65 * N) + o_entry[None, :])
             b_sum += tl.sum(tl.load(p_part, mask=(o_split < splits)[:, None] & m[None, :], other=0.0), axis=0)
     tl.store(out_ptr + o, b_sum.to(out_ptr.dtype.element_ty), mask=m)
 
@@ -287,9 +297,9 @@ def reduce_kernel(
     pid = tl.program_id(0)
     o = tl.arange(0, BLOCK)
     if pid < BLOCKS_1:
-        _fold(part1_ptr, out_ptr, pid * BLOCK + o, splits1, 1, 1, C1, 8, BLOCK)
+        _fold(part1_ptr, out_ptr, pid * BLOCK + o, splits1, 1, 1, C1, 8, 2, BLOCK)
     elif pid < BLOCKS_1 + BLOCKS_2:
-        _fold(part2_ptr, out_ptr + CONV_1, (pid - BLOCKS_1) * BLOCK + o, splits2, C1, 8, C2, 16, BLOCK)
+        _fold(part2_ptr, out_ptr + CONV_1, (pid - BLOCKS_1) * BLOCK + o, splits2, C1, 8, C2, 16, 1, BLOCK)
     else:
         o = (pid - BLOCKS_1 - BLOCKS_2) * BLOCK + o
         m = o < LINEAR

@@ -78,7 +78,7 @@ def test_a_thousand_images(triton: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     big = plan.Forward(256, 8192, 4096, 64, 64, 4, 2, True, True)
     if triton.device == "cpu":  # tiles for the interpreter's speed; a card runs its own
         monkeypatch.setattr(plan, "images_at_a_time", lambda n, multiprocessors: 256)
-        monkeypatch.setattr(plan, "forward_plans", lambda itemsize, exact: {256: big})
+        monkeypatch.setattr(plan, "forward_plans", lambda itemsize, keep: {256: big})
     network = replace(DIGITS, n=1000)
     parameters, x = network.parameters(triton.device), network.images(triton.device)
     with torch.no_grad():
