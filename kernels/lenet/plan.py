@@ -70,7 +70,7 @@ def forward_plans(itemsize: int, keep: bool) -> dict[int, Forward]:
     """
     block_c, block_k, block_1 = 128 // itemsize, 64 // itemsize, 64 if keep and itemsize == 4 else 128
     return {
-        LATENCY: Forward(1, 64, 32, 64 // itemsize, 32 * itemsize, 8, 4, False, False),
+        LATENCY: Forward(1, 64, 32, 64 // itemsize, 32 * itemsize, 8, 3, False, False),
         MIDDLE: Forward(4, block_1, 64, block_c, block_k, 4, 2, True, True),
         THROUGHPUT: Forward(16, block_1, 64, block_c, block_k, 4, 2, True, True),
     }
@@ -116,7 +116,7 @@ def programs(n: int, images: int, multiprocessors: int) -> int:
 def wgrad_plan(n: int, pixels1: int, pixels2: int, multiprocessors: int, itemsize: int) -> Wgrad:
     """Splits in proportion to the work of each layer, fewer where a part would be shorter than a few steps."""
     places = RESIDENT * multiprocessors
-    block_m, block_rows = 128 // itemsize, 64 // itemsize
+    block_m, block_rows = 32, 64 // itemsize
     longest = (n * pixels1 // (2 * block_m), n * pixels2 // (2 * block_m), n // (4 * block_rows))
     wanted = (places * 2 // 5, places // 12, max(1, places // 132))
     splits = tuple(max(1, min(w, most)) for w, most in zip(wanted, longest, strict=True))
