@@ -15,7 +15,8 @@ barrier of a round and written again after the first two of the next.
 import triton
 import triton.language as tl
 
-from kernels.lenet.jit import divide, linear, positions, product, slope, window_product
+from kernels.lenet.jit import divide, linear, product, slope
+from kernels.lenet.windows import positions, window_product
 
 
 @triton.jit

@@ -1,6 +1,6 @@
 """A 5x5 convolution with its bias, activation and 2x2 pool, for the images that one program holds.
 
-z[j][M, N] = patch[M, K] @ weight[K, N] of position j of the pool's window   (jit.py: all four in one product)
+z[j][M, N] = patch[M, K] @ weight[K, N] of position j of the pool's window   (windows.py: all four in one product)
 y[M, N]    = pool over j of activation(z[j] + bias)
 M = images x pool windows (WIDE side by side count as one), N = WIDE x filters, K = 48 pixels of the patch x channels
 
@@ -11,7 +11,8 @@ it off. Average of ReLUs: bit j is set where position j passed. Average of tanhs
 import triton
 import triton.language as tl
 
-from kernels.lenet.jit import activation, divide, larger, positions, window_product
+from kernels.lenet.jit import activation, divide, larger
+from kernels.lenet.windows import positions, window_product
 
 
 @triton.jit

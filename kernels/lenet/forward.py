@@ -23,7 +23,8 @@ import triton
 import triton.language as tl
 
 from kernels.lenet.conv_pool import conv_pool
-from kernels.lenet.jit import activation, linear, linear_one, pad_images
+from kernels.lenet.jit import activation, linear, linear_one
+from kernels.lenet.windows import pad_images
 
 
 @triton.jit

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from kernels.lenet.jit import window_weight
+from kernels.lenet.windows import window_weight
 
 
 @triton.jit

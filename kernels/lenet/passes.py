@@ -17,8 +17,9 @@ from kernels.lenet.backward import backward_kernel
 from kernels.lenet.forward import forward_kernel
 from kernels.lenet.geometry import LeNetGeometry
 from kernels.lenet.pack import pack_kernel
+from kernels.lenet.reduce import reduce_kernel
 from kernels.lenet.style import FORWARD_PACKED, PACKED, Style, kept_shapes
-from kernels.lenet.wgrad import reduce_kernel, wgrad_kernel
+from kernels.lenet.wgrad import wgrad_kernel
 
 PACK_BLOCK = 512
 REDUCE_BLOCK = 128

@@ -1,0 +1,230 @@
+"""Convolution by pool windows, forward and backward. README.md has the algebra.
+
+A 2x2 window of convolution outputs reads a patch of 6 x 6 pixels, two windows side by side one of 6 x 8. All outputs of
+all filters are one product:
+
+    z[M, 4 * WIDE * KPAD] = patch[M, 48 * CPAD] @ weight[48 * CPAD, 4 * WIDE * KPAD]
+    M       images x pool windows, WIDE (1 or 2) of one row taken together
+    48      6 rows x 8 columns of the patch; for one window the last two columns are zero
+    CPAD    channels of the source, padded to a power of two
+    columns (dy, window, filter, dx): neighbouring columns are neighbouring pixels
+"""
+
+import triton
+import triton.language as tl
+
+from kernels.lenet.jit import divide, product, slope
+
+
+@triton.jit
+def window_weight(
+    w_ptr,
+    o_k,
+    o_n,
+    C: tl.constexpr,
+    CPAD: tl.constexpr,
+    K: tl.constexpr,
+    KPAD: tl.constexpr,
+    WIDE: tl.constexpr,
+    FLIP: tl.constexpr,
+):
+    """The entries of the weight matrix of WIDE 2x2 windows, gathered from w [K, C, 5, 5]; o_k, o_n broadcast.
+
+    FLIP: of the transposed convolution, from w [C, K, 5, 5].
+    """
+    o_c = o_k % CPAD
+    o_f = o_n // 2 % KPAD
+    o_r = o_k // (8 * CPAD) - o_n // (2 * WIDE * KPAD)
+    o_s = o_k // CPAD % 8 - (o_n % 2 + o_n // (2 * KPAD) % WIDE * 2)
+    m = (o_r >= 0) & (o_r < 5) & (o_s >= 0) & (o_s < 5) & (o_c < C) & (o_f < K)
+    if FLIP:
+        o_w = o_c * (K * 25) + (o_f * 25 + 24) - o_r * 5 - o_s
+    else:
+        o_w = o_c * 25 + o_f * (C * 25) + o_r * 5 + o_s
+    return tl.load(w_ptr + o_w, mask=m, other=0.0)
+
+
+@triton.jit
+def pad_images(
+    x_ptr,
+    padded_ptr,
+    images,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    PAD: tl.constexpr,
+    PADDED_H: tl.constexpr,
+    PADDED_W: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    DTYPE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Images [H, W] with zeros around them: [PADDED_H, PADDED_W], where every patch lies inside.
+
+    Pixels that no pool window reaches (PADDED_H has none, PADDED_W up to five columns) stay behind, as in torch.
+    """
+    LAST: tl.constexpr = COLUMNS - PAD if COLUMNS - PAD < W else W
+    for p_0 in range(0, images * (PADDED_H * PADDED_W), BLOCK):
+        o = p_0 + tl.arange(0, BLOCK)
+        o_row, o_w = divide(o, PADDED_W)
+        o_image, o_h = divide(o_row, PADDED_H)
+        o_h -= PAD
+        o_w -= PAD
+        m = o_image < images
+        m_x = m & (o_h >= 0) & (o_h < H) & (o_w >= 0) & (o_w < LAST)
+        b_x = tl.load(x_ptr + (o_image * (H * W) + o_h * W + o_w), mask=m_x, other=0.0)
+        tl.store(padded_ptr + o, b_x.to(DTYPE), mask=m)
+
+
+@triton.jit
+def load_inner_patch(
+    x_ptr,
+    o_image,
+    o_i,
+    o_j,
+    k_0,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    CPAD: tl.constexpr,
+    WIDE: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """`load_patch` where all 6 rows and 8 columns of every patch lie inside the map: nothing to test."""
+    o_k = k_0 + tl.arange(0, BLOCK_K)
+    o_window = o_image * (H * W * CPAD) + (o_i * 2 * W + o_j * (2 * WIDE)) * CPAD
+    p_window = x_ptr + o_window
+    return tl.load(p_window[:, None] + (o_k // (8 * CPAD) * (W * CPAD) + o_k % (8 * CPAD))[None, :])
+
+
+@triton.jit
+def load_patch(
+    x_ptr,
+    o_image,
+    o_i,
+    o_j,
+    m_m,
+    k_0,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    CPAD: tl.constexpr,
+    WIDE: tl.constexpr,
+    PAD: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """Columns k_0 ... of the patches [BLOCK_M, BLOCK_K] of windows (o_i, o_j) in maps x [image, H, W, CPAD]."""
+    # As far as the last window of a row reaches; what is beyond counts as zero. With padding it is no pixel anyway.
+    REACH: tl.constexpr = (W + 2 * PAD) // 2 * 2
+    o_k = k_0 + tl.arange(0, BLOCK_K)
+    o_c = o_k % CPAD
+    o_s = o_k // CPAD % 8
+    o_r = o_k // (8 * CPAD)
+    m = m_m[:, None] & ((o_s < 4 + 2 * WIDE) & (o_r < 6))[None, :]
+    o_j *= 2 * WIDE
+    if PAD > 0:
+        o_h = (o_i * 2 - PAD)[:, None] + o_r[None, :]
+        o_w = (o_j - PAD)[:, None] + o_s[None, :]
+        m = m & (o_h >= 0) & (o_h < H) & (o_w >= 0) & (o_w < W)
+    if WIDE > 1 and PAD == 0 and REACH % 4 != 0:
+        m = m & (o_j[:, None] + o_s[None, :] < REACH)
+    o_window = o_image * (H * W * CPAD) + ((o_i * 2 - PAD) * W + o_j - PAD) * CPAD
+    p_window = x_ptr + o_window
+    return tl.load(p_window[:, None] + (o_r * (W * CPAD) + o_s * CPAD + o_c)[None, :], mask=m, other=0.0)
+
+
+@triton.jit
+def window_product(
+    x_ptr,
+    w_ptr,
+    packed_ptr,
+    o_image,
+    o_i,
+    o_j,
+    m_m,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    C: tl.constexpr,
+    CPAD: tl.constexpr,
+    K: tl.constexpr,
+    KPAD: tl.constexpr,
+    WIDE: tl.constexpr,
+    PAD: tl.constexpr,
+    INNER: tl.constexpr,
+    FLIP: tl.constexpr,
+    PACKED: tl.constexpr,
+    DTYPE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """z [BLOCK_M, 4 * WIDE * KPAD] of the windows (o_i, WIDE * o_j ...)."""
+    N: tl.constexpr = 4 * WIDE * KPAD
+    o_n = tl.arange(0, N)
+    b_z = tl.zeros((BLOCK_M, N), tl.float32)
+    for k_0 in range(0, 48 * CPAD, BLOCK_K):
+        if INNER:
+            b_x = load_inner_patch(x_ptr, o_image, o_i, o_j, k_0, H, W, CPAD, WIDE, BLOCK_K)
+        else:
+            b_x = load_patch(x_ptr, o_image, o_i, o_j, m_m, k_0, H, W, CPAD, WIDE, PAD, BLOCK_K)
+        o_k = k_0 + tl.arange(0, BLOCK_K)
+        if PACKED:
+            b_w = tl.load(packed_ptr + o_n[None, :] * (48 * CPAD) + o_k[:, None])
+        else:
+            b_w = window_weight(w_ptr, o_k[:, None], o_n[None, :], C, CPAD, K, KPAD, WIDE, FLIP)
+        b_z = product(b_x.to(DTYPE), b_w.to(DTYPE), b_z, PRECISION)
+    return b_z
+
+
+@triton.jit
+def positions(b_z, BLOCK_M: tl.constexpr, KPAD: tl.constexpr):
+    """[BLOCK_M, 4 * KPAD] -> four [BLOCK_M, KPAD], of the window's positions in reading order.
+
+    In the layout of tensor-core results all four lie in the registers of one thread.
+    """
+    b_z = tl.permute(tl.reshape(b_z, (BLOCK_M, 2, KPAD, 2)), (0, 2, 1, 3))
+    b_left, b_right = tl.split(b_z)
+    b_0, b_2 = tl.split(b_left)
+    b_1, b_3 = tl.split(b_right)
+    return b_0, b_1, b_2, b_3
+
+
+@triton.jit
+def window_gradient(
+    dy_ptr,
+    y_ptr,
+    code_ptr,
+    o_image,
+    o_i,
+    o_j,
+    m_m,
+    K: tl.constexpr,
+    KPAD: tl.constexpr,
+    WIDE: tl.constexpr,
+    PH: tl.constexpr,
+    PW: tl.constexpr,
+    CHANNELS_LAST: tl.constexpr,
+    AVERAGE: tl.constexpr,
+    TANH: tl.constexpr,
+):
+    """dz [BLOCK_M, 4 * WIDE * KPAD]: the gradient dy of pooled pixels spread over the positions of their windows."""
+    o_n = tl.arange(0, 4 * WIDE * KPAD)
+    o_f = o_n // 2 % KPAD
+    o_x = o_n // (2 * KPAD) % WIDE
+    o_place = o_n // (2 * WIDE * KPAD) * 2 + o_n % 2
+    m = m_m[:, None] & (o_f < K)[None, :]
+    if PW % WIDE != 0:
+        m = m & ((o_j * WIDE)[:, None] + o_x[None, :] < PW)
+    o_pixel = o_i * PW + o_j * WIDE
+    if CHANNELS_LAST:
+        o_y = ((o_image * (PH * PW) + o_pixel) * KPAD)[:, None] + (o_x * KPAD + o_f)[None, :]
+    else:
+        o_y = (o_image * (K * PH * PW) + o_pixel)[:, None] + (o_f * (PH * PW) + o_x)[None, :]
+    b_dy = tl.load(dy_ptr + o_y, mask=m, other=0.0).to(tl.float32)
+    if AVERAGE and TANH:
+        o_slope = ((o_image * (PH * PW) + o_pixel) * (4 * KPAD))[:, None]
+        p_slope = code_ptr + (o_slope + (o_x * (4 * KPAD) + o_place * KPAD + o_f)[None, :])
+        return b_dy * tl.load(p_slope, mask=m, other=0.0).to(tl.float32)
+    b_code = tl.load(code_ptr + o_y, mask=m, other=4).to(tl.int32)
+    if AVERAGE:
+        return tl.where(((b_code >> o_place[None, :]) & 1) != 0, b_dy * 0.25, 0.0)
+    if TANH:
+        b_dy = b_dy * slope(tl.load(y_ptr + o_y, mask=m, other=0.0).to(tl.float32), TANH)
+    return tl.where(b_code == o_place[None, :], b_dy, 0.0)
