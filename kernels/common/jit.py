@@ -33,6 +33,24 @@ def unravel(o, d1, d2):
 
 
 @triton.jit
+def near(first, d1, d2, BLOCK: tl.constexpr):
+    """o = first + 0 .. BLOCK - 1 over [d0, d1, d2] -> o and its coordinates (o // d2 // d1, o // d2 % d1, o % d2).
+
+    The two integer divisions are of the scalar `first`; the lanes, less than BLOCK away, divide by a product with the
+    reciprocal, which is exact for d1 and d2 below 2^21.
+    """
+    o_lane = tl.arange(0, BLOCK)
+    row = first // d2
+    o_2 = (first - row * d2).to(tl.int32) + o_lane
+    o_row = ((o_2.to(tl.float32) + 0.5) * (1.0 / d2)).to(tl.int32)
+    o_2 = o_2 - o_row * d2
+    i_0 = row // d1
+    o_1 = (row - i_0 * d1).to(tl.int32) + o_row
+    o_0 = ((o_1.to(tl.float32) + 0.5) * (1.0 / d1)).to(tl.int32)
+    return first + o_lane, i_0 + o_0, o_1 - o_0 * d1, o_2
+
+
+@triton.jit
 def coordinates(o, d_c, d_h, d_w, CHANNELS_LAST: tl.constexpr):
     """Memory-order index of a dense [n, c, h, w] tensor -> (n, c, h, w)."""
     if CHANNELS_LAST:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kernels.common.layout import empty, is_channels_last
-from kernels.conv2d import batch, pointwise, thin
+from kernels.conv2d import batch, patch, pointwise, rows, thin
 from kernels.conv2d.arguments import (
     launch_gemm,
     numerics,
@@ -33,12 +33,18 @@ def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bo
         y.zero_() if bias is None else y.copy_(bias[:, None, None])
         return y.relu_() if relu else y
     chosen = plan("fprop", g, x.element_size(), planning_card(x))
+    if chosen.algorithm == "patch":
+        patch.fprop(x, w, bias, y, g, relu)
+        return y
     if chosen.tile is None:
         thin.fprop(x, w, bias, y, g, relu)
         return y
     if chosen.algorithm == "matmul":
         y = pointwise.fprop(x, w, bias, g, relu, chosen)
         return y if channels_last else channels_outermost(y)
+    if chosen.algorithm == "rows":
+        rows.fprop(x, w, bias, y, g, relu, chosen.tile)
+        return y
     if chosen.algorithm == "batch":
         y = batch.fprop(x, w, bias, g, relu, chosen)
         return y if channels_last else channels_outermost(y)
@@ -91,7 +97,13 @@ def fprop_pool(
     if y.numel() == 0:
         return y, code
     chosen = plan("fprop_pool", g, x.element_size(), planning_card(x))
+    if chosen.algorithm == "patch":
+        patch.fprop_pool(x, w, bias, y, code, g, average, want_code)
+        return y, code
     assert chosen.tile is not None, "the op composes convolution and pool where the convolution is direct"
+    if chosen.algorithm == "rows":
+        rows.fprop_pool(x, w, bias, y, code, g, average, want_code, chosen.tile)
+        return y, code
     if chosen.algorithm == "batch":
         y, code = batch.fprop_pool(x, w, bias, g, average, want_code, chosen)
         return (y, code) if channels_last else (channels_outermost(y), channels_outermost(code) if want_code else code)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kernels.common.launch import launch
 from kernels.common.layout import empty
-from kernels.conv2d import batch, pointwise, thin
+from kernels.conv2d import batch, pointwise, rows, thin
 from kernels.conv2d.arguments import (
     accumulator,
     index,
@@ -103,6 +103,8 @@ def wgrad(dy: Tensor, x: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
         thin.wgrad(dy, x, dw, partial, g, chosen.splits)
     elif chosen.algorithm == "matmul":
         pointwise.wgrad(dy, x, partial, g, chosen)
+    elif chosen.algorithm == "rows":
+        rows.wgrad(dy, x, dw, partial, g, chosen)
     elif chosen.algorithm == "batch":
         batch.wgrad(dy, x, dw, partial, g, chosen)
     else:

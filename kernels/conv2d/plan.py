@@ -6,12 +6,13 @@ It knows no device, so that one machine's choice can be tested on any other; a c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 
 from kernels.common.device import H100, Card
 from kernels.conv2d.cost import Work, work_of
+from kernels.conv2d.few import suits_patch, suits_rows
 from kernels.conv2d.geometry import Conv2dGeometry
 
 PASSES = ("fprop", "fprop_pool", "dgrad", "wgrad")
@@ -39,8 +40,9 @@ class Tile:
 
 @dataclass(frozen=True)
 class Plan:
-    """algorithm: "gemm", "batch", "matmul" or "direct" (tile None). splits: parts that the sum is cut in. packed: the
-    gemm's operands have adjacent channels, and K is walked in blocks of them."""
+    """algorithm: "gemm", "batch", "matmul", "rows" (few channels), "patch" (a window in registers) or "direct" (thin
+    groups), the last two without a tile. splits: parts that the sum is cut in. packed: the gemm's operands have
+    adjacent channels, and K is walked in blocks of them."""
 
     algorithm: str
     tile: Tile | None
@@ -101,12 +103,16 @@ def rule(which: str, g: Conv2dGeometry, itemsize: int, card: Card, forced: Tile 
     """The plan that geometry and estimate give; every gemm with the tile `forced`, if there is one."""
     if is_direct(which, g):
         return Plan("direct", None, splits=_splits(-(-g.k // 64), g.n * g.p * g.q, 512))
+    if suits_patch(which, g) and forced is None:
+        return Plan("patch", None)
     algorithm, packed = "gemm", is_packed(which, g)
     allowed = tiles(which, itemsize, card, packed)
-    if card.tma and forced is None:
-        if is_matmul(which, g, itemsize):
+    if forced is None:
+        if suits_rows(which, g):
+            algorithm, allowed = "rows", rows_tiles(which, itemsize, card)
+        elif card.tma and is_matmul(which, g, itemsize):
             algorithm, allowed = "matmul", matmul_tiles(itemsize)
-        elif is_batch(which, g, itemsize):
+        elif card.tma and is_batch(which, g, itemsize):
             algorithm, allowed = "batch", batch_tiles(which, itemsize)
     work = work_of(algorithm, which, g, itemsize, card.tma, packed)
     tile, parts = _cheapest(work, allowed if forced is None else [forced])
@@ -128,7 +134,10 @@ def shipped(which: str, g: Conv2dGeometry, itemsize: int, card: Card) -> list[Pl
     batch = batch_tiles(which, itemsize) if card.tma and is_batch(which, g, itemsize) else []
     packed = is_packed(which, g)
     gemm = [Plan("gemm", tile, packed) for tile in tiles(which, itemsize, card, packed)]
-    return [*(Plan("matmul", tile, True) for tile in matmul), *(Plan("batch", tile, True) for tile in batch), *gemm]
+    rows = rows_tiles(which, itemsize, card) if suits_rows(which, g) else []
+    special = [("matmul", matmul, True), ("batch", batch, True), ("rows", rows, False)]
+    found = [Plan(name, tile, wide) for name, some, wide in special for tile in some]
+    return [*found, *gemm, *([Plan("patch", None)] if suits_patch(which, g) else [])]
 
 
 def batch_tiles(which: str, itemsize: int) -> list[Tile]:
@@ -175,6 +184,19 @@ def is_matmul(which: str, g: Conv2dGeometry, itemsize: int) -> bool:
 def _aligned(g: Conv2dGeometry, itemsize: int) -> bool:
     """Whether TMA can read rows of either map's channels."""
     return (g.c * itemsize) % 16 == 0 and (g.k * itemsize) % 16 == 0
+
+
+def rows_tiles(which: str, itemsize: int, card: Card = H100) -> list[Tile]:
+    """Every tile of the padded rows for a pass, an element size and a card: a few of those for packed channels."""
+    if which == "dgrad":
+        return []
+    found = tiles(which, itemsize, card)
+    if which == "wgrad":
+        found = [t for t in found if t.block_k == found[-1].block_k]
+        return [t for t in found if t.block_m <= 64 and t.block_n >= min(64, found[-1].block_n)]
+    found = [t for t in found if t.block_n <= 64 and t.block_m >= min(64, found[-1].block_m)]
+    # Four warps would need a register for each of 64 scattered addresses where rows of the map have an odd length.
+    return [replace(t, num_warps=8) if t.block_m * t.block_n > 64 * 64 else t for t in found]
 
 
 def is_packed(which: str, g: Conv2dGeometry) -> bool:

@@ -9,7 +9,7 @@ from torch import Tensor
 from kernels.common.launch import record
 from kernels.conv2d.choose import force_plan, plan
 from kernels.conv2d.geometry import Conv2dGeometry
-from kernels.conv2d.plan import PASSES, Plan, Tile, batch_tiles, matmul_tiles, tiles
+from kernels.conv2d.plan import PASSES, Plan, Tile, batch_tiles, matmul_tiles, rows_tiles, tiles
 from tests.compare import assert_exact
 from tests.kernels.paths import Path
 from tests.kernels.problems import DTYPES, Problem, conv, make
@@ -29,7 +29,7 @@ def _problem(which: str, x: tuple[int, ...], w: tuple[int, ...], *, relu: bool, 
     return conv(which, x, w, function=function, stride=1 if which == "fprop_pool" else (1, 2), **options)
 
 
-def _answer(which: str, function: Callable[..., Tensor], tensors: list[Tensor], dy: Tensor) -> Tensor:
+def answer(which: str, function: Callable[..., Tensor], tensors: list[Tensor], dy: Tensor) -> Tensor:
     """What the pass computes, and no other pass."""
     wanted = {"dgrad": 0, "wgrad": 1}.get(which)
     inputs = [t.detach().requires_grad_(i == wanted) for i, t in enumerate(tensors)]
@@ -42,10 +42,10 @@ def _check(device: str, which: str, dtype: torch.dtype, problem: Problem, chosen
     tensors = problem.tensors(device, dtype, channels_last, integers=True)
     dy = make(problem.torchs(*tensors).shape, device, dtype, integers=True)
     with force_plan(which, chosen):
-        got = _answer(which, problem.ours, tensors, dy)
+        got = answer(which, problem.ours, tensors, dy)
         with record() as launches:
-            _answer(which, problem.ours, [t.cpu() for t in tensors], dy.cpu())
-    assert_exact(got, _answer(which, problem.torchs, [t.double() for t in tensors], dy.double()))
+            answer(which, problem.ours, [t.cpu() for t in tensors], dy.cpu())
+    assert_exact(got, answer(which, problem.torchs, [t.double() for t in tensors], dy.double()))
     tile = chosen.tile
     assert tile is not None
     used = [(a.get("BLOCK_M"), a.get("BLOCK_N"), a.get("BLOCK_K")) for a in (launch.arguments for launch in launches)]
@@ -97,7 +97,9 @@ def test_the_heuristic_gives_only_shipped_tiles(which: str) -> None:
             shipped = {
                 "batch": batch_tiles(which, itemsize),
                 "matmul": matmul_tiles(itemsize),
+                "rows": rows_tiles(which, itemsize),
                 "gemm": tiles(which, itemsize, packed=chosen.packed),
+                "patch": [None],
                 "direct": [None],
             }
             assert chosen.tile in shipped[chosen.algorithm]

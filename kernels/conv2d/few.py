@@ -1,0 +1,43 @@
+"""Which convolutions over few channels have a form of their own, and why: counts of instructions for an H100.
+
+Warp instructions per output (times 32 lanes), and how many of them multiply, read from the machine code of sm_90:
+
+| first layer                  | gather gemm | padded rows | register patch |
+|---|---|---|---|
+| 7x7 / 2, 3 -> 64, float16    | 4.6  | 0.6 | -   |
+| 3x3, 3 -> 64, float16        | 1.3  | 0.5 | 1.3 |
+| 3x3, 1 -> 32, float32        | 1.3  | 1.5 | 0.7 |
+| 5x5, 1 -> 6, pooled, float32 | 24   | 14  | 6.5 |
+"""
+
+from __future__ import annotations
+
+from kernels.conv2d.geometry import Conv2dGeometry
+
+ROWS_CHANNELS = 16
+"""Up to this many channels an ungrouped convolution of more than one tap copies its input into padded rows."""
+SIZE = 2**20
+"""Larger maps are not for `near`, which divides in float32."""
+PATCH_BLOCK = {"fprop": (4, 1), "fprop_pool": (2, 2)}
+"""Rows and columns of output that a lane of the register patch computes."""
+PATCH_VALUES, PATCH_FILTERS, PATCH_TAPS = 64, 16, 16
+"""The register patch has at most so many values, and not both more filters and more taps than these: then tensor cores
+on padded rows take fewer instructions an output."""
+
+
+def suits_patch(which: str, g: Conv2dGeometry) -> bool:
+    """Whether a lane's block of outputs reads so little that it stays in registers."""
+    if which not in PATCH_BLOCK or not _plain(g):
+        return False
+    tall, wide = PATCH_BLOCK[which]
+    values = g.c * ((tall - 1) * g.stride[0] + g.r) * ((wide - 1) * g.stride[1] + g.s)
+    return values <= PATCH_VALUES and (g.k <= PATCH_FILTERS or g.c * g.r * g.s <= PATCH_TAPS)
+
+
+def suits_rows(which: str, g: Conv2dGeometry) -> bool:
+    """Whether few channels are worth padded rows: a copy of the input, and then loads of 4 to 16 bytes."""
+    return which != "dgrad" and _plain(g) and g.c <= ROWS_CHANNELS and g.r * g.s > 1
+
+
+def _plain(g: Conv2dGeometry) -> bool:
+    return g.groups == 1 and g.dilation == (1, 1) and max(g.h, g.w, g.p, g.q) < SIZE

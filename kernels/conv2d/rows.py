@@ -1,0 +1,178 @@
+"""Launching convolutions over few channels on padded rows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kernels.common.launch import launch
+from kernels.common.layout import is_channels_last
+from kernels.conv2d.arguments import index, launch_gemm, numerics, strides, tiles
+from kernels.conv2d.geometry import Conv2dGeometry
+from kernels.conv2d.plan import Plan, Tile
+from kernels.conv2d.rows_fprop import rows_fprop_kernel
+from kernels.conv2d.rows_pack import rows_pack_kernel
+from kernels.conv2d.rows_wgrad import rows_wgrad_kernel
+
+BLOCK_P, BLOCK_W = 256, 256  # a matrix of whole tiles, which are 16 x 16 at least, has a multiple of 256 elements
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The images [n, rows, columns, cpad] and the filters [k', total] as the GEMM reads them."""
+
+    images: Tensor
+    matrix: Tensor
+
+    @property
+    def arguments(self) -> dict[str, int]:
+        """Elements from image to image and from row to row, as kernel arguments."""
+        return {"stride_x_n": self.images.stride(0), "stride_x_h": self.images.stride(1)}
+
+
+def fprop(x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, g: Conv2dGeometry, relu: bool, tile: Tile) -> None:
+    """y [n, k, p, q], dense in either layout."""
+    flags = {"POOL": False, "RELU": relu, "AVERAGE": False, "HAS_CODE": False}
+    _fprop(x, w, bias, y, y, g, tile, flags)
+
+
+def fprop_pool(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    y: Tensor,
+    code: Tensor,
+    g: Conv2dGeometry,
+    average: bool,
+    want_code: bool,
+    tile: Tile,
+) -> None:
+    """y and its code [n, k, p // 2, q // 2], of one layout."""
+    flags = {"POOL": True, "RELU": True, "AVERAGE": average, "HAS_CODE": want_code}
+    _fprop(x, w, bias, y, code if want_code else y, g, tile, flags)
+
+
+def wgrad(dy: Tensor, x: Tensor, dw: Tensor, partial: Tensor, g: Conv2dGeometry, plan: Plan) -> None:
+    """The partial sums of dw over `plan.splits` parts of the pixels."""
+    tile = plan.tile
+    assert tile is not None
+    rows = _pack(x, dw, g, 0, 1)
+    run = g.s * rows.images.shape[3]
+    steps = g.n * g.p * math.ceil(g.q / tile.block_k)
+    launch_gemm(
+        rows_wgrad_kernel,
+        plan.splits * tiles(g.k, g.r * run, tile),
+        tile,
+        dy_ptr=dy,
+        rows_ptr=rows.images,
+        dw_ptr=partial,
+        steps=steps,
+        steps_per_split=math.ceil(steps / plan.splits),
+        k=g.k,
+        p=g.p,
+        q=g.q,
+        **strides("dy", dy, "nkpq"),
+        **rows.arguments,
+        stride_dw_split=dw.numel(),
+        **strides("dw", dw, "kcrs"),
+        C=g.c,
+        CPAD=rows.images.shape[3],
+        R=g.r,
+        RUN=run,
+        STRIDE_H=g.stride[0],
+        STEP=g.stride[1] * rows.images.shape[3],
+        **numerics(dy, rows.images, dw),
+    )
+
+
+def _fprop(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    y: Tensor,
+    code: Tensor,
+    g: Conv2dGeometry,
+    tile: Tile,
+    flags: dict[str, bool],
+) -> None:
+    rows = _pack(x, w, g, tile.block_k, tile.block_n)
+    cpad = rows.images.shape[3]
+    pixels = y.numel() // g.k
+    launch_gemm(
+        rows_fprop_kernel,
+        tiles(pixels, g.k, tile),
+        tile,
+        rows_ptr=rows.images,
+        matrix_ptr=rows.matrix,
+        bias_ptr=y if bias is None else bias,
+        y_ptr=y,
+        code_ptr=code,
+        pixels=pixels,
+        k=g.k,
+        p=y.shape[2],
+        q=y.shape[3],
+        **rows.arguments,
+        **strides("y", y, "nkpq"),
+        R=g.r,
+        RUN=g.s * cpad,
+        TOTAL=rows.matrix.shape[1],
+        STRIDE_H=g.stride[0],
+        STEP=g.stride[1] * cpad,
+        POOL=flags["POOL"],
+        HAS_BIAS=bias is not None,
+        RELU=flags["RELU"],
+        AVERAGE=flags["AVERAGE"],
+        HAS_CODE=flags["HAS_CODE"],
+        ALONG=1 if is_channels_last(y) else math.gcd(y.shape[3], 16),
+        **numerics(x, rows.images, y),
+    )
+
+
+def _pack(x: Tensor, w: Tensor, g: Conv2dGeometry, block_k: int, block_n: int) -> Rows:
+    """The padded images and, if `block_k` is given, the filters as a matrix of whole tiles."""
+    cpad = padded_channels(g.c, x.element_size())
+    rows = (g.p - 1) * g.stride[0] + g.r
+    columns = (g.q - 1) * g.stride[1] + g.s
+    # Whole groups of 16 elements in a row: that is what the compiler must see to read 16 bytes at a time.
+    unit = max(1, 16 // cpad)
+    columns = math.ceil(columns / unit) * unit
+    images = torch.empty((g.n, rows, columns, cpad), dtype=x.dtype, device=x.device)
+    total = math.ceil(g.r * g.s * cpad / block_k) * block_k if block_k else 1
+    filters = math.ceil(g.k / block_n) * block_n if block_k else 0
+    matrix = torch.empty((filters, total), dtype=x.dtype, device=x.device)
+    arguments: dict[str, Any] = {**strides("x", x, "nchw"), **strides("w", w, "kcrs")}
+    launch(
+        rows_pack_kernel,
+        math.ceil(images.numel() / cpad / BLOCK_P) + math.ceil(matrix.numel() / BLOCK_W),
+        x_ptr=x,
+        w_ptr=w,
+        rows_ptr=images,
+        matrix_ptr=matrix if block_k else images,
+        n=g.n,
+        h=g.h,
+        w=g.w,
+        k=g.k,
+        rows=rows,
+        columns=columns,
+        **arguments,
+        C=g.c,
+        R=g.r,
+        S=g.s,
+        PAD_H=g.padding[0],
+        PAD_W=g.padding[2],
+        CPAD=cpad,
+        TOTAL=total,
+        INDEX=index(x, images),
+        BLOCK_P=BLOCK_P,
+        BLOCK_W=BLOCK_W,
+    )
+    return Rows(images, matrix)
+
+
+def padded_channels(c: int, itemsize: int) -> int:
+    """Channels of a padded row: a power of two, of at least 4 bytes, which is what the narrowest copy moves."""
+    return max(4 // itemsize, 1, 1 << (c - 1).bit_length())
