@@ -7,11 +7,12 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.backend import TRITON, decline, path, unsupported
+from kernels.backend import CPU, TRITON, decline, path, unsupported
 from kernels.common.arguments import IntOrSingle, single
 from kernels.common.autocast import is_autocast
 from kernels.conv2d.geometry import check_dtypes
 from kernels.conv2d.op import conv2d
+from kernels.cpu import torch_faults
 
 OP = "conv1d"
 
@@ -44,4 +45,5 @@ def conv1d(
             steps = ((1, single(stride, OP, "stride")), sides, (1, single(dilation, OP, "dilation")))
             return conv2d(input.unsqueeze(-2), weight.unsqueeze(-2), bias, *steps, groups).squeeze(-2)
         decline(reason)
-    return F.conv1d(input, weight, bias, stride, padding, dilation, groups)
+    run = torch_faults.conv1d if path(input) == CPU else F.conv1d
+    return run(input, weight, bias, stride, padding, dilation, groups)

@@ -8,12 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.backend import TRITON, decline, may_route, path, unsupported
+from kernels.backend import CPU, TRITON, decline, may_route, path, unsupported
 from kernels.common.arguments import IntOrPair, Pair, pair
 from kernels.common.autocast import is_autocast
 from kernels.common.layout import is_channels_last
 from kernels.conv2d import autograd
 from kernels.conv2d.geometry import check_dtypes, check_numbers, output_size
+from kernels.cpu import torch_faults
 
 OP = "conv_transpose2d"
 
@@ -42,7 +43,8 @@ def conv_transpose2d(
         if reason is None:
             return _triton(input, weight, bias, groups, *numbers)
         decline(reason)
-    return F.conv_transpose2d(input, weight, bias, stride, padding, output_padding, groups, dilation)
+    run = torch_faults.conv_transpose2d if path(input) == CPU else F.conv_transpose2d
+    return run(input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
 def _numbers(stride: Any, padding: Any, output_padding: Any, groups: Any, dilation: Any) -> tuple[Pair, ...]:

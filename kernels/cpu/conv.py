@@ -9,12 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from kernels import aten
 from kernels.common.arguments import IntOrPair, Padding
-from kernels.cpu import front, native, pool
+from kernels.cpu import front, native, pool, torch_faults
 from kernels.cpu.conv_autograd import Convolution, run
 from kernels.cpu.conv_plan import SOME_CHANNELS, Plan, plan_of
 from kernels.cpu.guard import TYPES, eager, plain
@@ -116,17 +114,19 @@ def _convolve(memory: front.Memory, tensors: Any, numbers: tuple[Any, ...], relu
         y = execute(plan, *tensors)
         memory.remember(tensors, numbers, action_of(plan, *tensors))
         return y
-    y = relu_after(*tensors, *numbers) if relu else F.conv2d(*tensors, *numbers)
+    y = relu_after(*tensors, *numbers) if relu else torch_faults.conv2d(*tensors, *numbers)
     if not torch.compiler.is_compiling():
-        memory.remember(tensors, numbers, front.Action(torch.conv2d, numbers, relu, safe=True))
+        right = torch_faults.right_for_any_filter(tensors[0], numbers[0], numbers[2])
+        function = torch.conv2d if right else torch_faults.conv2d
+        memory.remember(tensors, numbers, front.Action(function, numbers, relu, safe=True))
     return y
 
 
 def relu_after(input: Tensor, weight: Tensor, bias: Tensor | None, *geometry: Any) -> Tensor:
     """torch's convolution, and ReLU in place on its fresh output; nothing that is no plain tensor is written to."""
     if type(input) in TYPES:
-        return F.conv2d(input, weight, bias, *geometry).relu_()
-    return aten.conv2d_relu(input, weight, bias, *geometry)
+        return torch_faults.conv2d(input, weight, bias, *geometry).relu_()
+    return torch.relu(torch_faults.conv2d(input, weight, bias, *geometry))
 
 
 def conv2d_relu_pool2d(

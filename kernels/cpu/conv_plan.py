@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from kernels.cpu import native
 from kernels.cpu import pool_plan as pools
 from kernels.cpu.pool_plan import Sizes, UnusualError, Window, layout, pair, strides_of, thread_count
+from kernels.cpu.torch_faults import short_rows
 
 FEW_CHANNELS, SOME_CHANNELS, MOST_CHANNELS = 4, 8, 64
 """Direct convolution wins with few input channels, with some on rows that fill its vectors, and with up to the most in
@@ -168,7 +169,7 @@ def plan_of(
     epilogue = epilogue_of(relu, pool, pool_kernel, pool_stride, pool_padding, ceil_mode)
     (sh, sw), (ph, pw), (dh, dw), _ = geometry
     p, q = (h + 2 * ph - dh * (r - 1) - 1) // sh + 1, (w + 2 * pw - dw * (s - 1) - 1) // sw + 1
-    if c != c_group * groups or k % groups or p < 1 or q < 1:
+    if c != c_group * groups or k % groups or p < 1 or q < 1 or (bf16 and short_rows(w, s, sw, pw, dw)):
         return None
     last, w_last = layout(shape, x_stride), layout(w_shape, w_stride)
     if last is None or w_last is None:

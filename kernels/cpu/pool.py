@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kernels import aten
 from kernels.common.arguments import IntOrPair
-from kernels.cpu import front, native
+from kernels.cpu import front, native, torch_faults
 from kernels.cpu.guard import TYPES, eager, plain, plain_gradient
 from kernels.cpu.pool_plan import (
     PAIR,
@@ -203,6 +203,10 @@ def max_pool2d(
     ) if native.KERNELS is None else None  # fmt: skip
     if pooled is not None:
         return pooled
+    if dilation not in (1, (1, 1)) and padding not in (0, (0, 0)) and input.is_floating_point():
+        right = torch_faults.max_pool2d(input, *numbers)
+        if right is not None:
+            return right
     result = aten.max_pool2d(input, *numbers)
     if not torch.compiler.is_compiling():
         step = () if stride is None else stride

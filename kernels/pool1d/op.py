@@ -7,7 +7,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.backend import TRITON, decline, path, unsupported
+from kernels.backend import CPU, TRITON, decline, path, unsupported
 from kernels.common.arguments import IntOrSingle, Pair, single
 from kernels.pool2d.op import avg_pool2d, max_pool2d
 
@@ -27,7 +27,7 @@ def max_pool1d(
     into the l elements if return_indices. Raises what torch raises for arguments that do not fit, and
     NotImplementedError under backend("triton") for what has no Triton kernel.
     """
-    if _runs("max_pool1d", input):
+    if _runs("max_pool1d", input) or _may_see_nothing(input, padding, dilation):
         window = _window("max_pool1d", kernel_size, stride, padding)
         rows = (1, single(dilation, "max_pool1d", "dilation"))
         result = max_pool2d(input.unsqueeze(-2), *window, rows, ceil_mode, return_indices)
@@ -67,6 +67,12 @@ def _runs(op: str, input: Tensor) -> bool:
     if reason is not None:
         decline(reason)
     return reason is None
+
+
+def _may_see_nothing(input: Any, padding: Any, dilation: Any) -> bool:
+    """Whether torch's CPU operator could meet a window without an element, for which it writes beyond the row."""
+    wide = dilation not in (1, (1,)) and padding not in (0, (0,))
+    return wide and path(input) == CPU and input.dim() in (2, 3) and input.is_floating_point()
 
 
 def _window(op: str, kernel_size: Any, stride: Any, padding: Any) -> tuple[Pair, Pair, Pair]:

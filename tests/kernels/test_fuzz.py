@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, Phase, assume, event, given, seed, settings
+from hypothesis import HealthCheck, Phase, event, given, seed, settings
 from hypothesis import strategies as st
 
 from tests.compare import assert_as_good, assert_exact
@@ -79,13 +79,6 @@ def pools(draw: st.DrawFn) -> Problem:
     return Problem("fuzz", function, (shape,), options)
 
 
-def _crashes_torch(problem: Problem) -> bool:
-    """torch 2.13's own convolution, which the CPU path may run, dies where the padding is wider than the kernel."""
-    taps = problem.shapes[1][2:]
-    padding, dilation = _both(problem.options["padding"]), _both(problem.options["dilation"])
-    return any(padding[i] > dilation[i] * (taps[i] - 1) for i in (0, 1))
-
-
 def _kernel_too_large(problem: Problem) -> bool:
     """Whether the dilated kernel of a convolution exceeds the padded input."""
     x, w = problem.shapes[0], problem.shapes[1] if "groups" in problem.options else None
@@ -98,10 +91,6 @@ def _kernel_too_large(problem: Problem) -> bool:
 def _check(
     path: Path, problem: Problem, dtype: torch.dtype, channels_last: tuple[bool, ...], wants: tuple[bool, ...]
 ) -> None:
-    if path is CPU_PATH and "groups" in problem.options:
-        assume(not _crashes_torch(problem))
-        if dtype == torch.bfloat16:  # torch's weight gradient of narrow images reads memory that nobody wrote
-            wants = (wants[0], False, wants[2])
     torch.manual_seed(1)
     tensors = [
         make(s, path.device, dtype, form, integers=True) for s, form in zip(problem.shapes, channels_last, strict=False)
@@ -124,8 +113,6 @@ def _check(
     if not y.numel():
         return
     z = REFERENCE[problem.function](*exact, **problem.options)
-    if path is CPU_PATH and problem.function == "max_pool2d":  # torch's backward of a window without a pixel is wild
-        assume(not torch.isinf(z).any())
     assert_exact(y, z, "result")
     if y.requires_grad:
         dy = make(y.shape, path.device, dtype, channels_last[0], integers=True)
