@@ -169,7 +169,9 @@ def plan_of(
     epilogue = epilogue_of(relu, pool, pool_kernel, pool_stride, pool_padding, ceil_mode)
     (sh, sw), (ph, pw), (dh, dw), _ = geometry
     p, q = (h + 2 * ph - dh * (r - 1) - 1) // sh + 1, (w + 2 * pw - dw * (s - 1) - 1) // sw + 1
-    if c != c_group * groups or k % groups or p < 1 or q < 1 or (bf16 and short_rows(w, s, sw, pw, dw)):
+    if c != c_group * groups or k % groups or p < 1 or q < 1:
+        return None
+    if (bf16 or dw > 1) and short_rows(w, s, sw, pw, dw):
         return None
     last, w_last = layout(shape, x_stride), layout(w_shape, w_stride)
     if last is None or w_last is None:

@@ -1,11 +1,12 @@
 """Calls that torch's own CPU operators get wrong, and the ways around them.
 
-Both faults were found by running torch 2.13 on memory filled with NaN; tests/kernels/cpu/test_torch_faults.py holds
-them. Where a later torch is right, the ways around give the same answer.
+The faults were found by running torch 2.13 on memory filled with NaN between pages that nobody may touch;
+tests/kernels/cpu/test_torch_faults.py holds them. Where a later torch is right, the ways around give the same answer.
 
-Convolution: oneDNN's bfloat16 kernels assume that a row is at least as long as the horizontal stride and holds more
-than one window. On shorter rows the weight gradient reads memory that nobody wrote, and the forward pass gives wrong
-sums in channels_last with one window a row, and ends the process on dilated filters. In float32 they are right.
+Convolution: oneDNN assumes that a row is at least as long as the horizontal stride and holds more than one window. On
+shorter rows its bfloat16 weight gradient reads memory that nobody wrote, and its bfloat16 forward pass gives wrong sums
+in channels_last with one window a row: float32 is right there. With a dilated filter and padding the forward pass of
+every dtype leaves its buffers, which now and then ends the process: rows that are padded beforehand are right.
 
 Max pooling: a dilated, padded window may see no pixel. torch gives it an index beyond the plane, and the backward pass
 writes there.
@@ -14,6 +15,7 @@ writes there.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,40 +36,23 @@ def _last(value: Any) -> Any:
     return value if is_int(value) else None
 
 
+def _first(value: Any) -> Any:
+    return value[0] if isinstance(value, (tuple, list)) else 0 if value == "valid" else value
+
+
 def short_rows(width: int, taps: int, stride: int, padding: int, dilation: int) -> bool:
     """Whether a convolution's rows are shorter than its stride or hold one window only; all sizes horizontal."""
     return stride > 1 and (width < stride or width + 2 * padding - dilation * (taps - 1) - 1 < stride)
 
 
-def _runs_in_bfloat16(x: Tensor) -> bool:
+def _is_bfloat16(x: Tensor) -> bool:
     if x.dtype is torch.bfloat16:
         return True
     cast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") is torch.bfloat16
     return cast and x.dtype in (torch.float32, torch.float16)
 
 
-def is_wrong(x: Tensor, w: Any, stride: Any, padding: Any, dilation: Any) -> bool:
-    """Whether torch's convolution of x [..., width] with filters w [..., taps] is one of the wrong ones."""
-    if stride in ONES or not _runs_in_bfloat16(x) or not isinstance(w, Tensor):
-        return False
-    steps, pads, gaps = _last(stride), 0 if padding == "valid" else _last(padding), _last(dilation)
-    if None in (steps, pads, gaps) or min(x.dim(), w.dim()) < 2:
-        return False
-    return short_rows(x.shape[-1], w.shape[-1], steps, pads, gaps)
-
-
-def is_transpose_wrong(x: Tensor, w: Any, stride: Any, padding: Any, output_padding: Any, dilation: Any) -> bool:
-    """The same of a transposed convolution, whose result is what the convolution of its gradients reads."""
-    if stride in ONES or not _runs_in_bfloat16(x) or not isinstance(w, Tensor):
-        return False
-    steps, pads, more, gaps = (_last(value) for value in (stride, padding, output_padding, dilation))
-    if None in (steps, pads, more, gaps) or min(x.dim(), w.dim()) < 2:
-        return False
-    taps = w.shape[-1]
-    return short_rows((x.shape[-1] - 1) * steps - 2 * pads + gaps * (taps - 1) + more + 1, taps, steps, pads, gaps)
-
-
-def in_float32(function: Callable[..., Tensor], x: Tensor, w: Tensor, b: Tensor | None, *numbers: Any) -> Tensor:
+def _in_float32(function: Callable[..., Tensor], x: Tensor, w: Tensor, b: Tensor | None, *numbers: Any) -> Tensor:
     """A convolution of bfloat16 values in float32, rounded once at the end; gradients likewise."""
     tensors = [x, w, b]
     if torch.is_autocast_enabled("cpu"):
@@ -78,27 +63,52 @@ def in_float32(function: Callable[..., Tensor], x: Tensor, w: Tensor, b: Tensor 
         return function(*(None if t is None else t.float() for t in tensors), *numbers).to(torch.bfloat16)
 
 
+def _convolve(
+    function: Callable[..., Tensor], x: Tensor, w: Tensor, b: Tensor | None, stride: Any, padding: Any, dilation: Any,
+    groups: Any,
+) -> Tensor:  # fmt: skip
+    """torch's convolution of one or two dimensions, right on short rows too."""
+    steps, pads, gaps = _last(stride), 0 if padding == "valid" else _last(padding), _last(dilation)
+    if None in (steps, pads, gaps) or not isinstance(w, Tensor) or min(x.dim(), w.dim()) < 2 or min(steps, gaps) < 1:
+        return function(x, w, b, stride, padding, dilation, groups)
+    if not short_rows(x.shape[-1], w.shape[-1], steps, pads, gaps):
+        return function(x, w, b, stride, padding, dilation, groups)
+    if gaps > 1 and pads > 0:
+        x = F.pad(x, (pads, pads))
+        padding = (_first(padding), 0) if w.dim() == 4 else 0
+    if _is_bfloat16(x):
+        return _in_float32(function, x, w, b, stride, padding, dilation, groups)
+    return function(x, w, b, stride, padding, dilation, groups)
+
+
 def conv2d(x: Tensor, w: Tensor, b: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: Any) -> Tensor:
     """torch's convolution, right on short rows too."""
-    if is_wrong(x, w, stride, padding, dilation):
-        return in_float32(F.conv2d, x, w, b, stride, padding, dilation, groups)
-    return F.conv2d(x, w, b, stride, padding, dilation, groups)
+    run = F.conv2d if stride in ONES else partial(_convolve, F.conv2d)
+    return run(x, w, b, stride, padding, dilation, groups)
 
 
 def conv1d(x: Tensor, w: Tensor, b: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: Any) -> Tensor:
     """The same in one dimension."""
-    if is_wrong(x, w, stride, padding, dilation):
-        return in_float32(F.conv1d, x, w, b, stride, padding, dilation, groups)
-    return F.conv1d(x, w, b, stride, padding, dilation, groups)
+    return _convolve(F.conv1d, x, w, b, stride, padding, dilation, groups)
 
 
 def conv_transpose2d(
     x: Tensor, w: Tensor, b: Tensor | None, stride: Any, padding: Any, output_padding: Any, groups: Any, dilation: Any
 ) -> Tensor:
-    """torch's transposed convolution, with right gradients of short rows too."""
-    if is_transpose_wrong(x, w, stride, padding, output_padding, dilation):
-        return in_float32(F.conv_transpose2d, x, w, b, stride, padding, output_padding, groups, dilation)
-    return F.conv_transpose2d(x, w, b, stride, padding, output_padding, groups, dilation)
+    """torch's transposed convolution; its gradients are convolutions of its result, whose rows may be short."""
+    steps, pads, more, gaps = (_last(value) for value in (stride, padding, output_padding, dilation))
+    rest = (stride, padding, output_padding, groups, dilation)
+    if None in (steps, pads, more, gaps) or not isinstance(w, Tensor) or min(x.dim(), w.dim()) < 2:
+        return F.conv_transpose2d(x, w, b, *rest)
+    width, taps = x.shape[-1], w.shape[-1]
+    whole = (width - 1) * steps + gaps * (taps - 1) + more + 1
+    if min(steps, gaps, whole - 2 * pads) < 1 or not short_rows(whole - 2 * pads, taps, steps, pads, gaps):
+        return F.conv_transpose2d(x, w, b, *rest)
+    cut = pads if gaps > 1 else 0
+    if cut:
+        rest = (stride, (_first(padding), 0), output_padding, groups, dilation)
+    y = (partial(_in_float32, F.conv_transpose2d) if _is_bfloat16(x) else F.conv_transpose2d)(x, w, b, *rest)
+    return F.pad(y, (-cut, -cut)) if cut else y
 
 
 def _sees_nothing(size: int, taps: int, stride: int, padding: int, dilation: int, count: int) -> list[bool]:

@@ -6,6 +6,7 @@ Prints one line a case: its name, and "ok" or what differs from float64. Small i
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 import kernels
 
 Shapes = tuple[tuple[int, ...], tuple[int, ...]]
+KINDS = ("bfloat16", "float32", "autocast")
 CASES: dict[str, tuple[str, Shapes, dict[str, Any]]] = {
     "dw, padded pixel": ("conv2d", ((2, 16, 5, 1), (16, 16, 3, 2)), {"stride": 2, "padding": 1}),
     "dw, rows of two": ("conv2d", ((1, 3, 4, 2), (17, 3, 1, 3)), {"stride": (1, 3), "padding": (0, 2)}),
@@ -52,8 +54,8 @@ def answers(function: Callable[..., Tensor], x: Tensor, w: Tensor, options: dict
     return [t.detach().double() for t in (y, x.grad, w.grad)]
 
 
-def check(name: str, channels_last: bool, autocast: bool) -> str:
-    """ "ok", or which of the answers differs."""
+def check(name: str, channels_last: bool, kind: str) -> str:
+    """ "ok", or which of the answers differs. kind: a dtype, or "autocast"."""
     function, (x_shape, w_shape), options = CASES[name]
     torch.manual_seed(0)
     x, w = integers(*x_shape), integers(*w_shape)
@@ -62,15 +64,15 @@ def check(name: str, channels_last: bool, autocast: bool) -> str:
     ours = getattr(kernels, function)
     theirs = getattr(F, function, ours)  # the fused functions are right in float64
     exact = answers(theirs, x.double(), w.double(), options)
+    autocast = kind == "autocast"
+    dtype = torch.float32 if autocast else getattr(torch, kind)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        found = answers(ours, x if autocast else x.bfloat16(), w if autocast else w.bfloat16(), options)
+        found = answers(ours, x.to(dtype), w.to(dtype), options)
     wrong = [n for n, a, b in zip(("result", "dx", "dw"), found, exact, strict=True) if not torch.equal(a, b)]
     return ", ".join(wrong) or "ok"
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for case in CASES:
-        for form in (False, True):
-            for cast in (False, True):
-                print(f"{case}: {check(case, form, cast)}", flush=True)
+    for case, form, dtype in product(CASES, (False, True), KINDS):
+        print(f"{case}: {check(case, form, dtype)}", flush=True)
