@@ -52,6 +52,11 @@ def _is_bfloat16(x: Tensor) -> bool:
     return cast and x.dtype in (torch.float32, torch.float16)
 
 
+def right_for_any_filter(x: Tensor, stride: Any, dilation: Any) -> bool:
+    """Whether torch's convolution of x is right whatever the filter's size, found without looking at it."""
+    return stride in ONES or (dilation in ONES and not _is_bfloat16(x))
+
+
 def _in_float32(function: Callable[..., Tensor], x: Tensor, w: Tensor, b: Tensor | None, *numbers: Any) -> Tensor:
     """A convolution of bfloat16 values in float32, rounded once at the end; gradients likewise."""
     tensors = [x, w, b]
