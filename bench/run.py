@@ -11,6 +11,7 @@ import torch
 from bench.cases import Case
 from bench.clock import Clock
 from bench.gate import Expected, Verdict, expected, judge
+from bench.launches import launches_of
 from bench.limits import Limits, work_of
 from bench.measure import Timing, measure
 from bench.problem import Problem, problem
@@ -122,13 +123,15 @@ def run_case(
     if not (right and time_it):
         return
     random.Random(case.name).shuffle(right)
+    started = {c.label: launches_of(c).as_dict() if device.type == "cuda" else {} for c, _ in right}
     for clock in clocks:
         timings = measure([contender for contender, _ in right], clock, seconds)
         torchs = [timing for (c, _), timing in zip(right, timings, strict=True) if c.provider == FIRST]
         best = min(torchs, key=_median, default=None)
         for (contender, verdict), timing in zip(right, timings, strict=True):
             row = timed_row(case, contender, verdict, timing, clock, limits)
-            yield row | ({} if best is None else against(best, timing)) | {"inputs": len(made.inputs)}
+            row |= {} if best is None else against(best, timing)
+            yield row | started[contender.label] | {"inputs": len(made.inputs)}
 
 
 def _median(timing: Timing) -> float:

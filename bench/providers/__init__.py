@@ -26,6 +26,7 @@ ORDER = (
     "ours",
     "ours_fused",
     "compile",
+    "compile_reduce",
     "compile_max",
     "eager_graph",
     "ours_graph",

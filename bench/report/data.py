@@ -18,6 +18,7 @@ NAMES = {
     "ours": "this package",
     "eager": "torch",
     "compile": "torch.compile",
+    "compile_reduce": "torch.compile reduce-overhead",
     "compile_max": "torch.compile max-autotune",
     "eager_graph": "torch, CUDA graph",
     "ours_graph": "this package, CUDA graph",

@@ -17,6 +17,7 @@ COLOURS = {
     "eager_graph": "#8d96a3",
     "ours_graph": "#e08d9a",
     "compile_max": "#b07d2b",
+    "compile_reduce": "#c9a227",
     "cudnn_fused": "#2e4057",
     "flaggems": "#7b5ea7",
 }
@@ -25,6 +26,7 @@ MARKS = {
     "onnxruntime": "s",
     "eager_graph": "^",
     "compile_max": "v",
+    "compile_reduce": "<",
     "cudnn_fused": "P",
     "flaggems": "X",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from fnmatch import fnmatch
 
-from bench.report.data import NAMES, OURS, TORCH, Device, Timed, amount, versions
+from bench.report.data import FUSED, NAMES, OURS, TORCH, Device, Timed, amount, versions
 
 # The README's rows, chosen before anything was measured; losing cases are added to them.
 CHIEF = (
@@ -29,6 +29,7 @@ MOST_LOSSES = 6
 RIVALS = (
     TORCH,
     "compile",
+    "compile_reduce",
     "compile_max",
     "eager_graph",
     "ours_graph",
@@ -90,7 +91,7 @@ def full(device: Device) -> str:
         ours = timed.by_provider.get(OURS, {})
         share = f"{100 * ours['share']:.0f} % {ours['bound']}" if "share" in ours else "–"
         lines.append("| " + " | ".join([timed.case, *cells, ratio_of(timed), share]) + " |")
-    lines += ["", *_others(device), *_faults(device)]
+    lines += ["", *_launches(device), *_others(device), *_faults(device)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -115,6 +116,23 @@ def _table_head(columns: list[str]) -> list[str]:
 def _limits(device: Device) -> list[str]:
     cells = [f"{row['case'].removeprefix('limit/')} {row['value']:.3g} {row['unit']}" for row in device.of("limit")]
     return [f"Measured limits: {', '.join(cells)}."] if cells else []
+
+
+def _launches(device: Device) -> list[str]:
+    """What networks start on a card: the host's launches, the kernels, and the kernels' own time beside wall time."""
+    networks = [timed for timed in device.timed() if timed.row["op"] == "network"]
+    found = [(timed.case, row) for timed in networks for row in timed.by_provider.values() if "launches" in row]
+    if not found:
+        return []
+    wall = {timed.case: timed.by_provider for timed in device.timed("wall")}
+    lines = _table_head(["network", "provider", "launches a step", "kernels", "kernel time", "wall time"])
+    for case, row in found:
+        name = OURS if row["provider"] == FUSED else row["provider"]
+        waited = wall.get(case, {}).get(name, {}).get("value")
+        cells = [case, f"{NAMES.get(name, name)} {row['layout'].upper()}", row["launches"], row["kernels"]]
+        cells += [amount(row["kernel_us"]), "–" if waited is None else amount(waited)]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return [*lines, ""]
 
 
 def _others(device: Device) -> list[str]:
