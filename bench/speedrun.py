@@ -1,6 +1,7 @@
 """Seconds to 99 %: LeNet-5 trained on MNIST by a recipe fixed beforehand, on these kernels and on eager PyTorch.
 
-The recipe never looks at the test images: its epochs are decided before, and the test images are read once, after
+The recipe never looks at the test images: it was chosen on the last 10,000 training images by models that learned from
+the 50,000 before them (`--held-out 10000`), its epochs are decided before, and the test images are read once, after
 training. Both contenders get the same seeds: the same first weights, order of images and shifts, and the same
 optimizer; only the network's forward and backward differ. Data on the device and the first (compiling) call are
 outside the clock.
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import torch
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnn.data.dataset import Dataset
+from cnn.errors import UserError
 from kernels.lenet.op import lenet
 
 GOAL = 9900
@@ -29,7 +31,7 @@ Network = Callable[[Tensor, list[nn.Parameter]], Tensor]
 class Recipe:
     """AdamW on shifted images; the rate climbs over `warm` of the steps, then falls to zero, both in straight lines."""
 
-    epochs: int = 3
+    epochs: int = 4
     batch: int = 256
     lr: float = 0.014
     weight_decay: float = 0.01
@@ -111,6 +113,23 @@ def train(network: Network, recipe: Recipe, views: Tensor, labels: Tensor, p: li
             optimizer.step()
             optimizer.zero_grad()
             step += 1
+
+
+def held_out(data: Dataset, count: int) -> Dataset:
+    """The last `count` training images in place of the test images: what a recipe may be chosen on.
+
+    UserError unless some images are left to learn from.
+    """
+    if not 0 < count < len(data.train_labels):
+        raise UserError(f"--held-out must be from 1 to {len(data.train_labels) - 1} training images, not {count}")
+    images, labels = data.train_images, data.train_labels
+    return replace(
+        data,
+        train_images=images[:-count],
+        train_labels=labels[:-count],
+        test_images=images[-count:],
+        test_labels=labels[-count:],
+    )
 
 
 def run(provider: str, seed: int, recipe: Recipe, data: Dataset, device: torch.device) -> Result:

@@ -41,27 +41,33 @@ def smoke() -> list[Case]:
 
 
 def cpu() -> list[Case]:
-    """What `make bench` measures: batches that a CPU user runs."""
+    """What `make bench` measures: batches that a CPU user runs, and every case of report/goals.py."""
     return [
         *_net("lenet", "inference training", [1, 16, 64, 256, 1024]),
         *_net("lenet", "inference training", [64], "bf16"),
         *_at("lenet", "conv1", "conv2d_relu_pool2d", "inference training", [64]),
         *_at("lenet", "conv2", "conv2d_relu_pool2d", "inference training", [64]),
         *_at("lenet", "conv2", "conv2d", "inference fprop dgrad wgrad training", [64]),
-        *_at("lenet", "pool1", "max_pool2d", "inference training", [64]),
+        *_at("lenet", "pool1", "max_pool2d", "inference training", [16, 64]),
+        *_at("lenet", "pool2", "max_pool2d", "inference training", [256]),
         *_at("lenet", "pool1.avg", "avg_pool2d", "inference training", [64]),
-        *_at("resnet50", "conv1", "conv2d_relu", "inference training", [1]),
-        *_at("resnet50", "maxpool", "max_pool2d", "inference training", [1]),
-        *_at("resnet50", "layer1.0.conv2", "conv2d_relu", "inference training", [1]),
-        *_at("resnet50", "layer3.1.conv2", "conv2d_relu", "inference", [1]),
-        *_at("resnet50", "layer2.0.conv1", "conv2d_relu", "inference", [1]),
-        *_at("vgg16", "features.2", "conv2d_relu_pool2d", "inference training", [1]),
-        *_at("vgg16", "features.0", "conv2d_relu", "inference", [1]),
+        *_at("pools", "64x112", "max_pool2d", "inference training", [1]),
+        *_at("pools", "64x56", "max_pool2d", "inference training", [16]),
+        *_at("vgg16", "features.30", "max_pool2d", "inference training", [1]),
         *_at("vgg16", "features.4", "max_pool2d", "inference training", [1]),
-        *_at("mobilenetv2", "features.2.conv.1.0", "conv2d", "inference training", [1]),
-        *_at("mobilenetv2", "features.5.conv.1.0", "conv2d", "inference training", [1]),
-        *_at("alexnet", "features.0", "conv2d_relu", "inference", [1]),
+        *_at("resnet50", "maxpool", "max_pool2d", "inference training", [1]),
         *_at("alexnet", "features.2", "max_pool2d", "inference", [1]),
+        *_at("resnet50", "conv1", "conv2d_relu", "inference training", [1]),
+        *_at("vgg16", "features.0", "conv2d_relu", "inference", [1]),
+        *_at("mobilenetv2", "features.0.0", "conv2d_relu", "inference", [1]),
+        *_at("alexnet", "features.0", "conv2d_relu", "inference", [1]),
+        *_at("resnet50", "layer1.0.conv2", "conv2d_relu", "inference training", [1]),
+        *_at("resnet50", "layer1.0.conv3", "conv2d", "inference", [1]),
+        *_at("resnet50", "layer2.0.conv1", "conv2d_relu", "inference", [1]),
+        *_at("resnet50", "layer3.1.conv2", "conv2d_relu", "inference", [1]),
+        *_at("resnet50", "layer4.1.conv2", "conv2d_relu", "inference", [1]),
+        *_at("vgg16", "features.2", "conv2d_relu_pool2d", "inference training", [1]),
+        *depthwise(),
         *_at("convnext_t", "features.1.0.block.0", "conv2d", "inference training", [1]),
         *_net("vgg_like", "inference training", [8]),
         *_net("resnet_like", "inference training", [8]),
@@ -69,6 +75,17 @@ def cpu() -> list[Case]:
         *_at("tiny", "pool", "max_pool2d", "inference training", [1]),
         *sweep(1),
     ]
+
+
+def depthwise() -> list[Case]:
+    """Every 3x3 depthwise shape of MobileNetV2, three of them also with more images or gradients."""
+    found = [x for x in networks()["mobilenetv2"] if x.groups > 1]
+    more = [
+        *_at("mobilenetv2", "features.8.conv.1.0", "conv2d", "inference", [16]),
+        *_at("mobilenetv2", "features.2.conv.1.0", "conv2d", "training", [1]),
+        *_at("mobilenetv2", "features.5.conv.1.0", "conv2d", "training", [1]),
+    ]
+    return [*(Case("mobilenetv2", "conv2d", "inference", 1, "fp32", x) for x in found), *more]
 
 
 def sweep(batch: int, precision: str = "fp32") -> list[Case]:

@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("--results", type=Path, default=None, help="folder of rows; default: bench/results")
     parser.add_argument("--out", type=Path, default=None, help="folder of tables and figures; default: bench/figures")
-    readme = "rewrite the part between the markers in FILE, by default the repository's README.md"
+    readme = "rewrite the part between the markers in FILE, by default the repository's README.md and kernels/cpu's"
     parser.add_argument("--readme", nargs="?", type=Path, const=Path(), default=None, metavar="FILE", help=readme)
 
 
@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
     from bench.facts import RESULTS, ROOT
     from bench.report.data import devices
     from bench.report.figures import draw
-    from bench.report.readme import rewrite
+    from bench.report.readme import GOALS_README, block, goals, rewrite
     from bench.report.tables import full
 
     found = devices(args.results or RESULTS)
@@ -34,6 +34,9 @@ def run(args: argparse.Namespace) -> int:
         for path in [table, *draw(device, folder)]:
             print(path)
     if args.readme is not None:
-        path = args.readme if args.readme != Path() else ROOT / "README.md"
-        print(f"{path}: {'rewritten' if rewrite(path, found) else 'as it was'}")
+        parts = [(args.readme, block(found))]
+        if args.readme == Path():
+            parts = [(ROOT / "README.md", block(found)), (ROOT / GOALS_README, goals(found))]
+        for path, text in parts:
+            print(f"{path}: {'rewritten' if rewrite(path, text) else 'as it was'}")
     return 0

@@ -19,6 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--providers", nargs="*", default=["ours", "eager"], metavar="NAME", help="ours, eager")
     parser.add_argument("--epochs", type=int, default=None, help="instead of the recipe's")
     parser.add_argument(
+        "--held-out", type=int, default=0, metavar="N",
+        help="be judged by the last N training images, not by the test images: to choose a recipe; writes no rows",
+    )  # fmt: skip
+    parser.add_argument(
         "--out", type=Path, default=None, help="file of rows; default: bench/results/<device>/rows.jsonl"
     )
     parser.add_argument("--commit", default=None, help="the commit to write where there is no git checkout")
@@ -30,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
 
     from bench import rows
     from bench.facts import device_of, facts, results_folder
-    from bench.speedrun import PROVIDERS, Recipe, Result, Summary
+    from bench.speedrun import PROVIDERS, Recipe, Result, Summary, held_out
     from bench.speedrun import run as train
     from cnn.data import load_data
     from cnn.errors import UserError
@@ -43,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
     device = device_of(args.device)
     torch.set_num_threads(args.threads)
     data = load_data(args.data)
+    if args.held_out:
+        data = held_out(data, args.held_out)
     recipe = Recipe() if args.epochs is None else Recipe(epochs=args.epochs)
     results: dict[str, list[Result]] = {name: [] for name in args.providers}
     for seed in range(args.seeds):
@@ -55,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
     for name, found in results.items():
         summary = Summary(name, tuple(found))
         print(f"{name}: median {summary.seconds:.2f} s of training, 99 % reached by {summary.reached} of {len(found)}")
-        rows.append(path, {**_row(name, summary, found), "recipe": vars(recipe), **about})
+        if not args.held_out:
+            rows.append(path, {**_row(name, summary, found), "recipe": vars(recipe), **about})
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The part of the README that is generated from the rows."""
+"""The parts of READMEs that are generated from the rows."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.report.data import Device
-from bench.report.tables import chief
+from bench.report.goals import table
+from bench.report.tables import chief, heading
 from cnn.errors import UserError
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+GOALS_README = "kernels/cpu/README.md"
 
 
 def block(devices: Sequence[Device]) -> str:
@@ -31,11 +33,16 @@ def between(text: str, path: Path) -> tuple[str, str, str]:
     return head, middle.strip("\n"), foot
 
 
-def rewrite(path: Path, devices: Sequence[Device]) -> bool:
+def goals(devices: Sequence[Device]) -> str:
+    """What stands between the markers of the CPU path's README: the goals' table of each CPU."""
+    return "\n\n".join(f"**{heading(d)}**\n\n{table(d)}" for d in devices if d.about["kind"] == "cpu")
+
+
+def rewrite(path: Path, text_between: str) -> bool:
     """Replaces what is between the markers; whether that changed the file."""
     text = path.read_text()
     head, _, foot = between(text, path)
-    new = f"{head}{BEGIN}\n{block(devices)}\n{END}{foot}"
+    new = f"{head}{BEGIN}\n{text_between}\n{END}{foot}"
     if new != text:
         path.write_text(new)
     return new != text

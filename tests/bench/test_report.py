@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from fnmatch import fnmatch
 
 import pytest
 
 from bench import rows
+from bench.cases.sets import cases
 from bench.facts import RESULTS, ROOT
-from bench.report import readme
+from bench.report import goals, readme
 from bench.report.data import Device, amount, devices
 from bench.report.figures import FIGURES, draw
 from bench.report.tables import chief, full
@@ -140,12 +142,40 @@ def test_readme_block_is_replaced_and_nothing_else(tmp_path):
     path = tmp_path / "README.md"
     path.write_text(f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n")
     made = [device(row(FAST, "ours", 10.0), row(FAST, "eager", 20.0))]
-    assert readme.rewrite(path, made) and not readme.rewrite(path, made)
+    assert readme.rewrite(path, readme.block(made)) and not readme.rewrite(path, readme.block(made))
     head, middle, foot = readme.between(path.read_text(), path)
     assert (head, foot) == ("before\n", "\nafter\n") and middle == readme.block(made)
     path.write_text("no markers")
     with pytest.raises(UserError, match="expected one line"):
-        readme.rewrite(path, made)
+        readme.rewrite(path, readme.block(made))
+
+
+def test_the_cpu_path_s_goals_are_the_committed_rows():
+    path = ROOT / readme.GOALS_README
+    assert readme.between(path.read_text(), path)[1] == readme.goals(devices(RESULTS))
+
+
+def test_a_goal_compares_like_with_like_and_names_what_is_below():
+    pool, deep = "lenet/pool1/max_pool2d/inference/n16/fp32", "mobilenetv2/features.8.conv.1.0/conv2d/inference/n1/fp32"
+    made = device(
+        row(pool, "ours", 10.0), row(pool, "eager", 90.0), row(pool, "eager", 20.0, "nhwc"),
+        row(deep, "ours", 10.0, share=0.5, bound="memory"), row(deep, "eager", 12.0),
+        row("lenet/inference/n1/fp32", "ours_fused", 10.0), row("lenet/inference/n1/fp32", "eager", 120.0),
+        row("lenet/inference/n1/fp32", "onnxruntime", 13.0),
+    )  # fmt: skip
+    lines = goals.table(made).splitlines()
+    assert "| 2x2 max pool | 5x torch | 9.00x | – |" in lines
+    assert f"| depthwise 3x3 | 1.4x torch | 1.20x | {deep} 1.20x (50 % of memory) |" in lines
+    assert "| LeNet inference, one image | 11x torch | 12.00x | – |" in lines
+    assert "1.30x |" in next(line for line in lines if "ONNX Runtime |" in line and "1.4x" in line)
+    assert "1.20x to 12.00x (3 cases) | – |" in lines[-1]
+
+
+def test_every_goal_has_cases_in_the_cpu_set():
+    names = [case.name for case in cases("cpu")]
+    for goal in goals.GOALS:
+        for pattern in goal.cases:
+            assert any(fnmatch(name, pattern.removeprefix("-")) for name in names), pattern
 
 
 def test_the_readme_s_tables_are_the_committed_rows():

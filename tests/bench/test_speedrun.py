@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bench.__main__ import main
-from bench.speedrun import PROVIDERS, Recipe, first_weights, train, windows
+from bench.speedrun import PROVIDERS, Recipe, first_weights, held_out, train, windows
 from cnn.data import load_data
 
 
@@ -50,7 +50,28 @@ def test_the_command_writes_a_row_a_contender(tmp_path: Path, capsys: pytest.Cap
     assert "median" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("wrong", [["--seeds", "0"], ["--providers", "theirs"], ["--data", "/no/such/place"]])
+def test_a_recipe_is_chosen_without_the_test_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = load_data("digits")
+    split = held_out(data, 100)
+    assert len(split.train_labels) == len(data.train_labels) - 100
+    assert torch.equal(torch.cat([split.train_images, split.test_images]), data.train_images)
+    assert torch.equal(torch.cat([split.train_labels, split.test_labels]), data.train_labels)
+    out = tmp_path / "rows.jsonl"
+    arguments = ["speedrun", "--data", "digits", "--device", "cpu", "--threads", "1", "--seeds", "1", "--epochs", "1"]
+    assert main([*arguments, "--held-out", "100", "--out", str(out)]) == 0
+    assert "of 100\n" in capsys.readouterr().out and not out.exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--held-out", "100000"],
+        ["--held-out", "-1"],
+        ["--seeds", "0"],
+        ["--providers", "theirs"],
+        ["--data", "/no/such/place"],
+    ],
+)
 def test_mistakes_are_one_line(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["speedrun", "--data", "digits", "--device", "cpu", *wrong]) == 2
     error = capsys.readouterr().err
