@@ -21,7 +21,7 @@ help:
 
 setup: $(STAMP)
 
-$(STAMP): $(ROOT)setup.py $(ROOT)pyproject.toml $(ROOT)constraints.txt $(wildcard $(ROOT)kernels/cpu/csrc/*)
+$(STAMP): $(ROOT)setup.py $(ROOT)pyproject.toml $(ROOT)constraints.txt $(wildcard $(ROOT)kernels/cpu/csrc/* $(ROOT)kernels/cpu/csrc/python/*)
 	cd $(ROOT) && $(PYTHON) -m venv $(VENV)
 	cd $(ROOT) && $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[cnn,bench,test]"
 	touch $(STAMP)

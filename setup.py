@@ -82,6 +82,7 @@ setup(
         Extension(
             "kernels.cpu._front",
             [f"{CSRC}/python/front.cpp"],
+            depends=[f"{CSRC}/python/entry.h"],
             define_macros=[("SOURCE_ID", f'"{source_id(CSRC + "/python")}"')],
             extra_compile_args=["-std=c++17", "-O2", "-fvisibility=hidden", "-g0"],
             language="c++",

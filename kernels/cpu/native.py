@@ -85,12 +85,19 @@ class StaleLibraryError(OSError):
     """The built library does not come from the C++ that lies beside it."""
 
 
+def source_id(folder: str) -> str | None:
+    """The hash of the C++ in this folder, as setup.py takes it; None where there is none, in an installed package."""
+    files = sorted(
+        (f for f in DIRECTORY.joinpath(folder).glob("*") if f.suffix in (".cpp", ".h")), key=lambda f: f.name
+    )
+    return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:16] if files else None
+
+
 def _check_source(library: ctypes.CDLL) -> None:
     """StaleLibraryError where the sources are there (a checkout) and the library was built from others."""
-    files = sorted((f for f in DIRECTORY.glob("csrc/*") if f.suffix in (".cpp", ".h")), key=lambda f: f.name)
-    if not files:
+    present = source_id("csrc")
+    if present is None:
         return
-    present = hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:16]
     try:
         library.source_id.restype = ctypes.c_char_p
         built = library.source_id().decode()
