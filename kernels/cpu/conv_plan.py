@@ -18,9 +18,11 @@ SMALL_WORK = 4_000_000
 """Multiply-adds of a small problem."""
 LEAST_OUTPUTS = 8192
 """Fewer convolved elements are not worth a pass of ReLU and pool of our own."""
-LEAST_PLANE, SHORT_PLANE, IN_CACHE = 144, 400, 1 << 18
-"""Smaller depthwise outputs cost more to lay out than to compute; with gradients they still pay, short ones while all
-outputs stay in the cache (the weight gradient jumps from image to image)."""
+LEAST_PLANE, FEW_OUTPUTS = 144, 1 << 16
+SHORT_PLANE, IN_CACHE = 400, 1 << 18
+"""Smaller depthwise outputs cost more to lay out than to compute: they pay where they are few, and torch's set-up is the
+larger cost. With gradients short ones pay while all outputs stay in the cache (the weight gradient jumps from image to
+image)."""
 MOST_DEPTHWISE_TAPS = 25
 """csrc/depthwise.cpp: TAPS."""
 
@@ -118,8 +120,8 @@ def kind_of(
         if direct_wins(c_group, q, outputs * c_group * r * s, pooled):
             return "direct" if pooled or not training else None
     elif contiguous and c_group == 1 and 1 < r * s <= MOST_DEPTHWISE_TAPS and not pooled:
-        small = p * q < (SHORT_PLANE if training else LEAST_PLANE)
-        return None if small and (outputs > IN_CACHE or not training) else "depthwise"
+        least, most = (SHORT_PLANE, IN_CACHE) if training else (LEAST_PLANE, FEW_OUTPUTS)
+        return None if p * q < least and outputs > most else "depthwise"
     return "pool" if pooled and outputs >= LEAST_OUTPUTS else None
 
 

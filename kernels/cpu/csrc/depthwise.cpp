@@ -47,6 +47,7 @@ INLINE void add_taps(const Plane& o, const float* w, int64_t row, int64_t q, vfl
         for (int s = 0; s < SIZE; s++)
             for (int v = 0; v < VECTORS; v++) {
                 vfloat x = load(corner + in * line + o.offset[s] + v * LANES);
+                keep(x);
 #pragma GCC unroll 8
                 for (int i = 0; i < ROWS; i++)
                     if (in >= i * STRIDE && in < i * STRIDE + SIZE)

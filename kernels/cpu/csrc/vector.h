@@ -119,6 +119,17 @@ INLINE void store_code(uint8_t* p, vint code) {
 }
 #endif
 
+// Keeps a loaded vector in its register: compilers else load it again for every use, as an operand of the arithmetic.
+INLINE void keep(vfloat& v) {
+#if defined(__AVX512F__)
+    asm("" : "+v"(v));
+#elif defined(__x86_64__)
+    asm("" : "+x"(v));
+#elif defined(__aarch64__)
+    asm("" : "+w"(v));
+#endif
+}
+
 // ---- the first n lanes (0 <= n <= LANES): nothing beyond them is touched; the rest of a load is zero ----
 
 #if defined(__AVX512F__)
