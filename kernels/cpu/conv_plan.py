@@ -20,9 +20,9 @@ LEAST_OUTPUTS = 8192
 """Fewer convolved elements are not worth a pass of ReLU and pool of our own."""
 LEAST_PLANE, FEW_OUTPUTS = 144, 1 << 16
 SHORT_PLANE, IN_CACHE = 400, 1 << 18
-"""Smaller depthwise outputs cost more to lay out than to compute: they pay where they are few, and torch's set-up is the
-larger cost. With gradients short ones pay while all outputs stay in the cache (the weight gradient jumps from image to
-image)."""
+"""Smaller depthwise outputs cost more to lay out than to compute: they pay where they are few and torch's set-up is the
+larger cost. With gradients short ones pay while all outputs stay in the cache: the weight gradient jumps from image to
+image."""
 MOST_DEPTHWISE_TAPS = 25
 """csrc/depthwise.cpp: TAPS."""
 
