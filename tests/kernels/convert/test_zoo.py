@@ -1,4 +1,4 @@
-"""Networks that nobody here wrote: those in torch's own tests, and torchvision's where it is installed."""
+"""Networks that nobody here wrote: those in torch's own tests, torchvision's and timm's where they are installed."""
 
 from __future__ import annotations
 
@@ -53,10 +53,32 @@ def test_torchs_own_test_networks(cls: type[nn.Module]) -> None:
         assert list(ours.state_dict()) == list(model.state_dict())
 
 
-@pytest.mark.skipif(find_spec("torchvision") is None, reason="torchvision is not installed")
-@pytest.mark.parametrize("name", ["squeezenet1_1", "resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5"])
-def test_torchvisions_networks(name: str) -> None:
+TORCHVISION = ["squeezenet1_1", "resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5"]
+TIMM = ["convnext_atto", "efficientnet_b0", "ghostnet_100", "mixnet_s", "resnext26ts", "vovnet39a"]
+
+
+def _network(library: str, name: str) -> nn.Module:
+    if find_spec(library) is None:
+        pytest.skip(f"{library} is not installed")
+    if library == "timm":
+        import timm  # type: ignore[import-not-found,unused-ignore]
+
+        return timm.create_model(name)  # type: ignore[no-any-return,unused-ignore]
     from torchvision import models  # type: ignore[import-not-found,unused-ignore]
 
-    model, x = models.get_model(name, weights=None).eval(), torch.randn(1, 3, 64, 64)
-    torch.testing.assert_close(kernels.convert(model)(x), model(x), rtol=1e-4, atol=1e-5)
+    return models.get_model(name, weights=None)  # type: ignore[no-any-return,unused-ignore]
+
+
+@pytest.mark.parametrize(
+    ("library", "name"), [*(("torchvision", n) for n in TORCHVISION), *(("timm", n) for n in TIMM)]
+)
+def test_networks_of_libraries(library: str, name: str) -> None:
+    torch.manual_seed(0)
+    model, x = _network(library, name).eval(), torch.randn(1, 3, 64, 64)
+    results = []
+    for network in (kernels.convert(model), model):
+        image = x.clone().requires_grad_()
+        y = network(image)
+        results.append((y, *torch.autograd.grad(y.square().sum(), image)))
+    for ours, torchs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, torchs, rtol=1e-4, atol=1e-5 * float(torchs.detach().abs().max()))
