@@ -65,6 +65,10 @@ CASES = (
     Case("depthwise3x3 96", _conv(kernels.conv2d_relu, (32, 96, 56, 56), (96, 1, 3, 3), padding=1, groups=96)),
     Case("depthwise3x3/2 96", _conv(kernels.conv2d, (32, 96, 112, 112), (96, 1, 3, 3), stride=2, groups=96)),
     Case("grouped3x3 128/32", _conv(kernels.conv2d, (32, 128, 28, 28), (128, 4, 3, 3), padding=1, groups=32)),
+    Case(
+        "grouped3x3/2 512/32", _conv(kernels.conv2d, (32, 512, 28, 28), (512, 16, 3, 3), padding=1, groups=32, stride=2)
+    ),
+    Case("grouped3x3 48/16", _conv(kernels.conv2d, (32, 48, 28, 28), (48, 3, 3, 3), padding=1, groups=16)),
     Case("grouped3x3 128/2", _conv(kernels.conv2d, (32, 128, 28, 28), (128, 64, 3, 3), padding=1, groups=2)),
     Case("maxpool2x2", _pool(kernels.max_pool2d, (32, 64, 56, 56), kernel_size=2)),
     Case("maxpool3x3/2", _pool(kernels.max_pool2d, (32, 64, 112, 112), kernel_size=3, stride=2, padding=1)),

@@ -22,7 +22,10 @@ DTYPES = {
     "float32": torch.float32,
     "float64": torch.float64,
 }
-_DOT_KERNELS = ("matmul_kernel", *(f"{head}{name}_kernel" for head in ("", "batch_", "rows_") for name in PASSES))
+_DOT_KERNELS = (
+    "matmul_kernel",
+    *(f"{head}{name}_kernel" for head in ("", "batch_", "rows_", "groups_") for name in PASSES),
+)
 
 
 @dataclass(frozen=True)

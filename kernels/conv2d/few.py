@@ -41,3 +41,18 @@ def suits_rows(which: str, g: Conv2dGeometry) -> bool:
 
 def _plain(g: Conv2dGeometry) -> bool:
     return g.groups == 1 and g.dilation == (1, 1) and max(g.h, g.w, g.p, g.q) < SIZE
+
+
+GROUP_WIDTH = 32
+"""Input channels that thin groups of a product have together: 64 bytes of a row in half precision."""
+
+
+def suits_groups(which: str, g: Conv2dGeometry, itemsize: int) -> bool:
+    """Whether several thin groups together make a product: their widths divide its tile's, and the gather sees whole
+    chunks of 8 bytes. The input gradient is a convolution only without a stride."""
+    widths = (g.c_group, g.k_group)
+    if g.groups == 1 or itemsize == 8 or max(g.h, g.w, g.p, g.q) >= SIZE:
+        return False
+    if which == "fprop_pool" or (which == "dgrad" and g.stride != (1, 1)):
+        return False
+    return min(widths) in (4, 8, 16) and max(widths) in (4, 8, 16) and max(widths) <= 2 * min(widths)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kernels.common.layout import empty, is_channels_last
-from kernels.conv2d import batch, patch, pointwise, rows, thin
+from kernels.conv2d import batch, groups, patch, pointwise, rows, thin
 from kernels.conv2d.arguments import (
     launch_gemm,
     numerics,
@@ -19,7 +19,7 @@ from kernels.conv2d.choose import plan
 from kernels.conv2d.fprop import fprop_kernel
 from kernels.conv2d.fprop_pool import fprop_pool_kernel
 from kernels.conv2d.geometry import Conv2dGeometry
-from kernels.conv2d.pack import channels_innermost, channels_outermost
+from kernels.conv2d.pack import channels_innermost, channels_outermost, dense_channels_innermost
 from kernels.conv2d.splits import partial_sums, reduce
 
 
@@ -51,6 +51,9 @@ def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bo
     if chosen.packed:
         x, w = channels_innermost(x), channels_innermost(w)
         y = y if channels_last else empty(y, y.shape, True)
+    if chosen.algorithm == "groups":
+        groups.fprop(x, dense_channels_innermost(w), bias, y, g, relu, chosen.tile)
+        return y if channels_last else channels_outermost(y)
     split = chosen.splits > 1
     out = partial_sums(y, chosen.splits) if split else y
     pixels = g.n * g.p * g.q

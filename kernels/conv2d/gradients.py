@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kernels.common.launch import launch
 from kernels.common.layout import empty
-from kernels.conv2d import batch, pointwise, rows, thin
+from kernels.conv2d import batch, groups, pointwise, rows, thin
 from kernels.conv2d.arguments import (
     accumulator,
     index,
@@ -45,6 +45,10 @@ def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
         return dx if channels_last else channels_outermost(dx)
     if chosen.algorithm == "batch":
         dx = batch.dgrad(dy, w, g, chosen)
+        return dx if channels_last else channels_outermost(dx)
+    if chosen.algorithm == "groups":
+        dx = dx if channels_last else empty(dx, dx.shape, True)
+        groups.dgrad(channels_innermost(dy), dense_channels_innermost(w), dx, g, chosen.tile)
         return dx if channels_last else channels_outermost(dx)
     if chosen.packed:
         dy, w = channels_innermost(dy), _packed_for_dgrad(w)
@@ -96,13 +100,15 @@ def wgrad(dy: Tensor, x: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
     if dw.numel() == 0 or pixels == 0:
         return dw.zero_()
     chosen = plan("wgrad", g, dy.element_size(), planning_card(dy))
-    if chosen.packed and chosen.algorithm == "gemm":
+    if chosen.packed and chosen.algorithm in ("gemm", "groups"):
         dy, x = dense_channels_innermost(dy), channels_innermost(x)
     partial = partial_sums(dw, chosen.splits)
     if chosen.tile is None:
         thin.wgrad(dy, x, dw, partial, g, chosen.splits)
     elif chosen.algorithm == "matmul":
         pointwise.wgrad(dy, x, partial, g, chosen)
+    elif chosen.algorithm == "groups":
+        groups.wgrad(dy, x, dw, partial, g, chosen)
     elif chosen.algorithm == "rows":
         rows.wgrad(dy, x, dw, partial, g, chosen)
     elif chosen.algorithm == "batch":

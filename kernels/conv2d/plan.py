@@ -12,7 +12,7 @@ from itertools import product
 
 from kernels.common.device import H100, Card
 from kernels.conv2d.cost import Work, work_of
-from kernels.conv2d.few import suits_patch, suits_rows
+from kernels.conv2d.few import GROUP_WIDTH, suits_groups, suits_patch, suits_rows
 from kernels.conv2d.geometry import Conv2dGeometry
 
 PASSES = ("fprop", "fprop_pool", "dgrad", "wgrad")
@@ -40,9 +40,9 @@ class Tile:
 
 @dataclass(frozen=True)
 class Plan:
-    """algorithm: "gemm", "batch", "matmul", "rows" (few channels), "patch" (a window in registers) or "direct" (thin
-    groups), the last two without a tile. splits: parts that the sum is cut in. packed: the gemm's operands have
-    adjacent channels, and K is walked in blocks of them."""
+    """algorithm: "gemm", "batch", "matmul", "rows" (few channels), "groups" (thin ones, packed), "patch" (a window in
+    registers) or "direct" (other thin groups), the last two without a tile. splits: parts that the sum is cut in.
+    packed: operands have adjacent channels, and the gemm walks K in blocks of them."""
 
     algorithm: str
     tile: Tile | None
@@ -101,6 +101,9 @@ def _cheapest(work: Work, allowed: list[Tile]) -> tuple[Tile, int]:
 @lru_cache(maxsize=4096)
 def rule(which: str, g: Conv2dGeometry, itemsize: int, card: Card, forced: Tile | None = None) -> Plan:
     """The plan that geometry and estimate give; every gemm with the tile `forced`, if there is one."""
+    if suits_groups(which, g, itemsize):
+        tile, parts = _cheapest(_groups_work(which, g, itemsize, card), groups_tiles(which, g, itemsize))
+        return Plan("groups", tile, True, parts)
     if is_direct(which, g):
         return Plan("direct", None, splits=_splits(-(-g.k // 64), g.n * g.p * g.q, 512))
     if suits_patch(which, g) and forced is None:
@@ -128,6 +131,8 @@ def wgrad_tiles(g: Conv2dGeometry, tile: Tile, packed: bool) -> int:
 
 def shipped(which: str, g: Conv2dGeometry, itemsize: int, card: Card) -> list[Plan]:
     """Every plan that may run this problem, in one part: those of the rule, and those that a table may name."""
+    if suits_groups(which, g, itemsize):
+        return [Plan("groups", tile, True) for tile in groups_tiles(which, g, itemsize)]
     if is_direct(which, g):
         return [Plan("direct", None)]
     matmul = matmul_tiles(itemsize) if card.tma and is_matmul(which, g, itemsize) else []
@@ -197,6 +202,27 @@ def rows_tiles(which: str, itemsize: int, card: Card = H100) -> list[Tile]:
     found = [t for t in found if t.block_n <= 64 and t.block_m >= min(64, found[-1].block_m)]
     # Four warps would need a register for each of 64 scattered addresses where rows of the map have an odd length.
     return [replace(t, num_warps=8) if t.block_m * t.block_n > 64 * 64 else t for t in found]
+
+
+def groups_tiles(which: str, g: Conv2dGeometry, itemsize: int) -> list[Tile]:
+    """Every tile of thin groups: as many of them as have 32 channels summed over, and 16 to 64 others."""
+    if which == "wgrad":
+        return [Tile(GROUP_WIDTH * g.k_group // g.c_group, GROUP_WIDTH, 128 // itemsize, 4, 3)]
+    summed, columns = (g.k_group, g.c_group) if which == "dgrad" else (g.c_group, g.k_group)
+    width = GROUP_WIDTH * columns // summed
+    return [Tile(64, width, GROUP_WIDTH, 4, 3), *([Tile(128, width, GROUP_WIDTH, 8, 3)] if itemsize == 2 else [])]
+
+
+def _groups_work(which: str, g: Conv2dGeometry, itemsize: int, card: Card) -> Work:
+    """The product of thin groups, packed."""
+    taps, pixels = g.r * g.s, g.n * g.p * g.q
+    if which == "wgrad":
+        blocks = -(-g.c // GROUP_WIDTH)
+        height = GROUP_WIDTH * g.k_group // g.c_group
+        return Work(height, GROUP_WIDTH, pixels, 1, taps * blocks, itemsize, wgmma=card.tma, split="always")
+    columns = g.c if which == "dgrad" else g.k
+    pixels = g.n * g.h * g.w if which == "dgrad" else pixels
+    return Work(pixels, columns, GROUP_WIDTH, taps, 1, itemsize, wgmma=card.tma, split="no")
 
 
 def is_packed(which: str, g: Conv2dGeometry) -> bool:

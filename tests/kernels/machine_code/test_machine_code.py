@@ -25,6 +25,8 @@ KERNELS = {
     "direct_fprop_kernel",
     "direct_dgrad_kernel",
     "direct_wgrad_kernel",
+    "groups_fprop_kernel",
+    "groups_wgrad_kernel",
     "pack_kernel",
     "patch_fprop_kernel",
     "rows_fprop_kernel",

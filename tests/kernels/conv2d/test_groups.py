@@ -1,0 +1,91 @@
+"""Thin groups packed in one product: every tile, and no value that crosses from one group to another."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from kernels.common.arguments import pair
+from kernels.common.launch import record
+from kernels.conv2d.choose import force_plan
+from kernels.conv2d.few import suits_groups
+from kernels.conv2d.geometry import Conv2dGeometry
+from kernels.conv2d.plan import Plan, Tile, groups_tiles
+from tests.compare import assert_exact
+from tests.kernels.conv2d.test_tiles import answer
+from tests.kernels.paths import Path
+from tests.kernels.problems import Problem, conv, judge, make, run
+
+CASES = (
+    conv("groups of 4", (2, 20, 5, 6), (20, 4, 3, 3), groups=5, padding=1),
+    conv("groups of 8 to 16", (1, 40, 4, 7), (80, 8, 2, 3), groups=5, padding=(0, 2), dilation=(1, 2)),
+    conv("groups of 16 to 8, strided", (2, 48, 6, 5), (24, 16, 3, 2), groups=3, stride=(2, 1)),
+    conv("groups of 4, padded beyond the kernel", (1, 36, 3, 3), (36, 4, 2, 2), groups=9, padding=3),
+)
+DTYPES = (torch.float16, torch.float32, torch.bfloat16)
+
+
+def _geometry(case: Problem) -> Conv2dGeometry:
+    x, w, _ = case.shapes
+    assert x is not None and w is not None
+    numbers = {name: case.options.get(name, usual) for name, usual in (("stride", 1), ("padding", 0), ("dilation", 1))}
+    (stride, pads, dilation) = (pair(value, "test", name) for name, value in numbers.items())
+    padding = (pads[0], pads[0], pads[1], pads[1])
+    return Conv2dGeometry.of(x, w, stride, padding, dilation, case.options["groups"])
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("which", ["fprop", "dgrad", "wgrad"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_tile(triton: Path, case: Problem, which: str, dtype: torch.dtype) -> None:
+    geometry = _geometry(case)
+    if not suits_groups(which, geometry, dtype.itemsize):
+        assert which == "dgrad" and geometry.stride != (1, 1)
+        return
+    tensors = case.tensors(triton.device, dtype, channels_last=dtype != torch.float32, integers=True)
+    dy = make(case.torchs(*tensors).shape, triton.device, dtype, integers=True)
+    want = answer(which, case.torchs, [t.double() for t in tensors], dy.double())
+    for tile in groups_tiles(which, geometry, dtype.itemsize):
+        with force_plan(which, Plan("groups", tile, True, 3 if which == "wgrad" else 1)):
+            assert_exact(answer(which, case.ours, tensors, dy), want)
+            with record() as launches:
+                answer(which, case.ours, [t.cpu() for t in tensors], dy.cpu())
+        assert any(
+            launch.kernel.__name__ == f"groups_{'wgrad' if which == 'wgrad' else 'fprop'}_kernel" for launch in launches
+        )
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_normal_numbers(triton: Path, case: Problem) -> None:
+    judge(case, case.tensors(triton.device, torch.float32, channels_last=True))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")], ids=str)
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["x", "w", "dy"])
+def test_a_special_value_stays_in_its_group(triton: Path, which: int, value: float) -> None:
+    """The blocks beside the diagonal are zeros, and 0 * inf would be NaN."""
+    case = conv("special", (2, 16, 4, 5), (16, 4, 3, 3), groups=4)
+    x, w, b = case.tensors(triton.device)
+    assert x is not None and w is not None and b is not None
+    dy = make((2, 16, 2, 3), triton.device)
+    assert dy is not None
+    (x, w, dy)[which].view(-1)[23] = value
+    w += w.sign()
+    got = run(case.ours, [x, w, b], dy)
+    want = run(case.torchs, [t.double().cpu() for t in (x, w, b)], dy.double().cpu())
+    for ours, theirs in zip(got, want, strict=True):
+        assert ours is not None and theirs is not None
+        if which != 1:  # beyond the edge of dy the weight meets a zero
+            assert torch.equal(ours.isnan().cpu(), theirs.isnan())
+    assert torch.equal(got[0].isinf().cpu(), want[0].isinf())  # type: ignore[union-attr]
+
+
+def test_the_rule() -> None:
+    def geometry(c_group: int, k_group: int, stride: int = 1) -> Conv2dGeometry:
+        return Conv2dGeometry(2, 8 * c_group, 9, 9, 8 * k_group, 3, 3, (stride,) * 2, (1,) * 4, (1, 1), 8)
+
+    assert suits_groups("fprop", geometry(4, 8), 2) and suits_groups("wgrad", geometry(16, 16, 2), 4)
+    assert suits_groups("dgrad", geometry(8, 8), 2) and not suits_groups("dgrad", geometry(8, 8, 2), 2)
+    assert not suits_groups("fprop", geometry(4, 16), 2) and not suits_groups("fprop", geometry(3, 4), 2)
+    assert not suits_groups("fprop", geometry(4, 4), 8) and not suits_groups("fprop_pool", geometry(4, 4), 2)
+    assert groups_tiles("wgrad", geometry(4, 8), 2) == [Tile(64, 32, 64, 4, 3)]
