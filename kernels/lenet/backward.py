@@ -185,6 +185,7 @@ def backward_kernel(
                 CONV_PRECISION,
                 BLOCK_M,
                 BLOCK_C,
+                2,
             )
             b_0, b_1, b_2, b_3 = positions(b_dy, BLOCK_M, 16)
             o_y = ((o_image * (H1 * W1) + o_i * (2 * W1) + o_j * 4) * 8)[:, None]

@@ -50,6 +50,7 @@ def conv_pool(
     PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     """One convolution with its activation and pool for `images` images; x, y and code begin at the first of them."""
     COLUMNS: tl.constexpr = (PW + WIDE - 1) // WIDE
@@ -86,6 +87,7 @@ def conv_pool(
             PRECISION,
             BLOCK_M,
             BLOCK_K,
+            STAGES,
         )
         b_0, b_1, b_2, b_3 = positions(b_z, BLOCK_M, WIDE * KPAD)
         if AVERAGE or KEEP:

@@ -102,6 +102,7 @@ def forward_kernel(
     BLOCK_2: tl.constexpr,
     BLOCK_C: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     """Y1_SIZE ... H2_SIZE: elements of a program's scratch without KEEP, where y1_ptr alone is read.
 
@@ -167,6 +168,7 @@ def forward_kernel(
             CONV_PRECISION,
             BLOCK_1,
             16,
+            STAGES,
         )
         tl.debug_barrier()
         conv_pool(
@@ -197,6 +199,7 @@ def forward_kernel(
             CONV_PRECISION,
             BLOCK_2,
             BLOCK_C,
+            STAGES,
         )
         tl.debug_barrier()
         b_h = _linear(y2, w3_ptr, o_n, m_row, FEATURES, F1, DTYPE, PRECISION, ROWS, 128, BLOCK_K)

@@ -112,6 +112,7 @@ def forward(
         BLOCK_2=chosen.block_2,
         BLOCK_C=chosen.block_c,
         BLOCK_K=chosen.block_k,
+        STAGES=chosen.conv_stages,
         num_warps=chosen.num_warps,
         num_stages=chosen.num_stages,
     )

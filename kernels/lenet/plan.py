@@ -18,8 +18,10 @@ RESIDENT = 2
 class Forward:
     """images: at a time in a program; block_1, block_2: pooled pixels a tile of conv1 and conv2.
 
-    block_c, block_k: inputs a step of conv2 and of a linear layer; packed: whether the window matrices are prepared by
-    a launch of their own; padded: whether images are first copied with zeros around them.
+    block_c, block_k: inputs a step of conv2 and of a linear layer. conv_stages: 1 loads the convolutions' operands
+    through the L1 cache, where a pixel is found again by the other windows over it and the window matrix by the next
+    tile; more copy ahead past it, for programs that are alone. packed: whether the window matrices are prepared by a
+    launch of their own; padded: whether images are first copied with zeros around them.
     """
 
     images: int
@@ -29,6 +31,7 @@ class Forward:
     block_k: int
     num_warps: int
     num_stages: int
+    conv_stages: int
     packed: bool
     padded: bool
 
@@ -66,13 +69,14 @@ LATENCY, MIDDLE, THROUGHPUT = 1, 4, 16
 def forward_plans(itemsize: int, keep: bool) -> dict[int, Forward]:
     """Every forward plan for an element size of the arithmetic (2 or 4 bytes), by images at a time.
 
-    keep: with the pool's codes for backward, which take registers from float32's tile of conv1.
+    keep: with the pool's codes for backward, which take registers from the tiles. The tiles are the largest that need
+    no stack on any card from sm_80 on.
     """
-    block_c, block_k, block_1 = 128 // itemsize, 64 // itemsize, 64 if keep and itemsize == 4 else 128
+    block_c, block_k, block_1 = 64 // itemsize, 64 // itemsize, 64 if keep or itemsize == 2 else 128
     return {
-        LATENCY: Forward(1, 64, 32, 64 // itemsize, 32 * itemsize, 8, 3, False, False),
-        MIDDLE: Forward(4, block_1, 64, block_c, block_k, 4, 2, True, True),
-        THROUGHPUT: Forward(16, block_1, 64, block_c, block_k, 4, 2, True, True),
+        LATENCY: Forward(1, 64, 32, block_c, 32 * itemsize, 8, 3, 3, False, False),
+        MIDDLE: Forward(4, 64, 64, block_c, block_k, 4, 2, 1, True, True),
+        THROUGHPUT: Forward(16, block_1, 64, block_c if keep else 32, block_k, 4, 2, 1, True, True),
     }
 
 

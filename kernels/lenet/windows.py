@@ -154,12 +154,16 @@ def window_product(
     PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
-    """z [BLOCK_M, 4 * WIDE * KPAD] of the windows (o_i, WIDE * o_j ...)."""
+    """z [BLOCK_M, 4 * WIDE * KPAD] of the windows (o_i, WIDE * o_j ...).
+
+    STAGES: 1 loads through the L1 cache, more copy ahead into shared memory and pass it by.
+    """
     N: tl.constexpr = 4 * WIDE * KPAD
     o_n = tl.arange(0, N)
     b_z = tl.zeros((BLOCK_M, N), tl.float32)
-    for k_0 in range(0, 48 * CPAD, BLOCK_K):
+    for k_0 in tl.range(0, 48 * CPAD, BLOCK_K, num_stages=STAGES):
         if INNER:
             b_x = load_inner_patch(x_ptr, o_image, o_i, o_j, k_0, H, W, CPAD, WIDE, BLOCK_K)
         else:

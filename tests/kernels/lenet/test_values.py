@@ -75,7 +75,7 @@ def test_batches_that_fill_no_tile_over_several_rounds(
 
 
 def test_a_thousand_images(triton: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    big = plan.Forward(256, 8192, 4096, 64, 64, 4, 2, True, True)
+    big = plan.Forward(256, 8192, 4096, 64, 64, 4, 2, 1, True, True)
     if triton.device == "cpu":  # tiles for the interpreter's speed; a card runs its own
         monkeypatch.setattr(plan, "images_at_a_time", lambda n, multiprocessors: 256)
         monkeypatch.setattr(plan, "forward_plans", lambda itemsize, keep: {256: big})
