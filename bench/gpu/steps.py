@@ -12,10 +12,11 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from bench.facts import ROOT
-from bench.gpu import BROKEN, LEAST_SECONDS, MORE, Outcome, Step, Visit, child, tail, wait
+from bench.gpu import BROKEN, LEAST_SECONDS, MORE, Outcome, Step, Visit, child, tail, training, wait
 from bench.gpu.pytest_rows import recorded
 
 TESTS = "tests/kernels"
@@ -23,7 +24,9 @@ TESTS = "tests/kernels"
 SHARDS = max(1, min(8, (os.cpu_count() or 2) // 2))
 GRACE = 20.0
 # The small cases judged, not timed.
-SMALL = ("-m", "bench", "run", "--set", "smoke", "--check", "--providers", "ours", "--out", os.devnull)
+SMALL = ("-m", "bench", "run", "--set", "smoke", "--check", "--providers", "ours", "ours_fused", "--out", os.devnull)
+HEADLINE = ("ours", "ours_fused", "eager_graph", "ours_graph", "cudnn_fused")
+RIVALS = ("ours", "ours_fused", "ours_fused_graph", "compile", "compile_reduce", "compile_max", "flaggems")
 
 
 def correctness(visit: Visit, seconds: float) -> Outcome:
@@ -112,29 +115,28 @@ def tuning(name: str, share: float, *arguments: str) -> Step:
     return Step(name, share, work, ("-m", "bench", "tune", "--dry-run", *few))
 
 
+def no_sanitizer() -> str | None:
+    """Why the steps of compute-sanitizer cannot run, or None."""
+    return None if sanitizer() else "compute-sanitizer is not on this machine"
+
+
 def sanitizer() -> str | None:
     """The path of compute-sanitizer, or None."""
     usual = Path("/usr/local/cuda/bin/compute-sanitizer")
     return shutil.which("compute-sanitizer") or (str(usual) if usual.exists() else None)
 
 
-def memcheck(visit: Visit, seconds: float) -> Outcome:
-    """The small cases under compute-sanitizer, each allocation by itself so that an overrun is seen."""
-    log = visit.folder / "logs" / "memcheck.log"
-    tool = [
-        str(sanitizer()),
-        "--tool",
-        "memcheck",
-        "--error-exitcode",
-        "9",
-        sys.executable,
-        *SMALL,
-        "--device",
-        visit.device,
-    ]
-    process = child(tool, log, {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"})
-    code = wait(process, seconds)
-    return Outcome(code in (0, 1, 9), code in (0, None), f"exit code {code} (9: memory errors): {tail(log, 2)}")
+def sanitized(tool: str) -> Callable[[Visit, float], Outcome]:
+    """The small cases under a tool of compute-sanitizer, each allocation by itself so that an overrun is seen."""
+
+    def work(visit: Visit, seconds: float) -> Outcome:
+        log = visit.folder / "logs" / f"{tool}.log"
+        checked = [str(sanitizer()), "--tool", tool, "--error-exitcode", "9", sys.executable, *SMALL]
+        process = child([*checked, "--device", visit.device], log, {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"})
+        code = wait(process, seconds)
+        return Outcome(code in (0, 1, 9), code in (0, None), f"exit code {code} (9: {tool} errors): {tail(log, 2)}")
+
+    return work
 
 
 def steps() -> list[Step]:
@@ -147,39 +149,12 @@ def steps() -> list[Step]:
             ("-m", "pytest", TESTS, "-q", "--collect-only", "-p", "bench.gpu.pytest_rows"),
         ),
         tuning("doubtful", 0.3, "--set", "doubtful", "--dtype", "fp16", "--batch", "256"),
-        rows(
-            "headline",
-            "--set",
-            "headline",
-            "--providers",
-            "ours",
-            "ours_fused",
-            "eager_graph",
-            "ours_graph",
-            "cudnn_fused",
-            "--seconds",
-            "0.6",
-        ),
+        rows("headline", "--set", "headline", "--providers", *HEADLINE, "--seconds", "0.6"),
         tuning("tune", 0.9),
         Step("cold", 0.5, cold, ("-m", "bench", "cold", "--device", "cpu", "--processes", "1", "--out", os.devnull)),
-        rows(
-            "rivals",
-            "--set",
-            "headline",
-            "--providers",
-            "ours",
-            "ours_fused",
-            "compile",
-            "compile_reduce",
-            "compile_max",
-            "flaggems",
-        ),
+        rows("rivals", "--set", "headline", "--providers", *RIVALS),
+        *training.steps(),
         rows("all", "--set", "all", "--seconds", "0.5"),
-        Step(
-            "memcheck",
-            1.0,
-            memcheck,
-            (),
-            lambda: None if sanitizer() else "compute-sanitizer is not on this machine",
-        ),
+        Step("memcheck", 0.6, sanitized("memcheck"), (), no_sanitizer),
+        Step("racecheck", 1.0, sanitized("racecheck"), (), no_sanitizer),
     ]
