@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.common.device import INTERPRET
+from kernels.common.device import runs_programs
 from kernels.common.launch import is_recording
 
 BACKENDS = ("auto", "triton", "torch")
@@ -72,7 +72,7 @@ def unsupported(op: str, x: Tensor) -> str | None:
         return f"{op}: triton is not installed"
     if x.dtype not in DTYPES:
         return f"{op}: {x.dtype} has no Triton kernel (supported: float16, bfloat16, float32, float64)"
-    if not (x.is_cuda or x.is_meta or INTERPRET or is_recording()):
+    if not (x.is_meta or runs_programs(x.device) or is_recording()):
         return f"{op}: input on {x.device}; Triton needs a CUDA tensor, or TRITON_INTERPRET=1 for its interpreter"
     return None
 

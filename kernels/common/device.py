@@ -11,6 +11,8 @@ from importlib.util import find_spec
 
 import torch
 
+from kernels.common.signature import apart
+
 INTERPRET = os.environ.get("TRITON_INTERPRET", "0") not in ("", "0")
 """Whether Triton's interpreter runs the kernels (read once: Triton decides when a kernel is decorated)."""
 
@@ -34,6 +36,7 @@ HAS_DESCRIPTORS = find_spec("triton.tools.tensor_descriptor") is not None if fin
 """Host-side TMA descriptors came with Triton 3.4."""
 
 _assumed: Card | None = None
+_cpu_is_card = False
 
 
 @contextmanager
@@ -42,9 +45,26 @@ def assume_card(card: Card) -> Iterator[None]:
     global _assumed
     before, _assumed = _assumed, card
     try:
-        yield
+        with apart(card):
+            yield
     finally:
         _assumed = before
+
+
+@contextmanager
+def cpu_as_card() -> Iterator[None]:
+    """Launch on CPU tensors inside the block as if on a card: for a Triton driver that runs nothing (measuring)."""
+    global _cpu_is_card
+    before, _cpu_is_card = _cpu_is_card, True
+    try:
+        yield
+    finally:
+        _cpu_is_card = before
+
+
+def runs_programs(device: torch.device) -> bool:
+    """Whether Triton programs can run on tensors of `device`."""
+    return device.type == "cuda" or INTERPRET or _cpu_is_card
 
 
 def card_of(device: torch.device) -> Card:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
+from inspect import Parameter, signature
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from kernels.common.device import INTERPRET
+from kernels.common.device import INTERPRET, runs_programs
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,14 @@ class Launch:
     options: dict[str, int] = field(default_factory=dict)
 
 
-class _Recording(threading.local):
+class _Thread(threading.local):
     launches: list[Launch] | None = None
+    """Where `record` collects."""
+    planner: Callable[[Launch], None] | None = None
+    """What takes launches while a call is being learnt (replay.py)."""
 
 
-_recording = _Recording()
+thread = _Thread()
 _interpreter = threading.Lock()
 
 
@@ -39,18 +44,18 @@ def record() -> Iterator[list[Launch]]:
     For inspection without a GPU: CPU tensors do. The backward pass of CUDA tensors runs in a thread of its own, and is
     not collected.
     """
-    outer = _recording.launches
+    outer = thread.launches
     found: list[Launch] = []
-    _recording.launches = found
+    thread.launches = found
     try:
         yield found
     finally:
-        _recording.launches = outer
+        thread.launches = outer
 
 
 def is_recording() -> bool:
     """Whether this thread's launches are being collected instead of run."""
-    return _recording.launches is not None
+    return thread.launches is not None
 
 
 def tensors_of(arguments: dict[str, Any]) -> Iterator[Tensor]:
@@ -69,18 +74,74 @@ def launch(kernel: Any, grid: int, *, num_warps: int = 4, num_stages: int = 2, *
     """
     if grid == 0:
         return
-    if _recording.launches is not None:
-        options = {"num_warps": num_warps, "num_stages": num_stages}
-        _recording.launches.append(Launch(kernel, grid, arguments, options))
-        return
-    device = next(tensors_of(arguments)).device
+    call = Launch(kernel, grid, arguments, {"num_warps": num_warps, "num_stages": num_stages})
+    if thread.launches is not None:
+        thread.launches.append(call)
+    elif thread.planner is not None:
+        thread.planner(call)
+    else:
+        start(call)
+
+
+def start(call: Launch) -> Any:
+    """Run a launch by Triton's public interface; the compiled kernel, or None from the interpreter."""
+    device = next(tensors_of(call.arguments)).device
     if device.type == "cuda" and device.index != torch.cuda.current_device():
         with torch.cuda.device(device):
-            kernel[(grid,)](**arguments, num_warps=num_warps, num_stages=num_stages)
-    elif INTERPRET:
+            return call.kernel[(call.grid,)](**call.arguments, **call.options)
+    if INTERPRET:
         with _interpreter:  # it patches triton's own modules while it runs
-            kernel[(grid,)](**arguments, num_warps=num_warps, num_stages=num_stages)
-    elif device.type == "cuda":
-        kernel[(grid,)](**arguments, num_warps=num_warps, num_stages=num_stages)
-    else:
-        raise NotImplementedError(f"a Triton kernel cannot run on {device}: it needs CUDA or TRITON_INTERPRET=1")
+            return call.kernel[(call.grid,)](**call.arguments, **call.options)
+    if runs_programs(device):
+        return call.kernel[(call.grid,)](**call.arguments, **call.options)
+    raise NotImplementedError(f"a Triton kernel cannot run on {device}: it needs CUDA or TRITON_INTERPRET=1")
+
+
+# --- Triton's private way ---------------------------------------------------------------------------------------------
+
+_KNOWN = ("3.6.", "3.7.")
+_BEFORE_ARGUMENTS = ("gridX", "gridY", "gridZ", "stream", "function")
+_HOOKS = ("kernel_metadata", "launch_metadata", "launch_enter_hook", "launch_exit_hook")
+
+
+def fast_start(compiled: Any, arguments: int) -> tuple[Any, Any, Any] | None:
+    """(start, function, metadata) of a kernel that has run once already, to be called as
+
+        start(grid, 1, 1, stream, function, metadata, None, None, None, *arguments)
+
+    with integers for pointers and the compile-time constants in their places. `compiled`: what `start` returned for the
+    same specialisation; `arguments`: how many its kernel takes. None where Triton is not 3.6 or 3.7, where its launcher
+    is another than theirs, or where a specialisation looks at more than a signature holds (AMD: at the size of the
+    memory behind a pointer).
+
+    What `kernel[grid](...)` does at each launch and this does not: bind and specialise the arguments (the signature of
+    the call is the same), look for changed globals, call the kernel's own pre-run hooks, and hand empty hooks over.
+    Whoever calls it sees to the current device, and takes the public way while `is_hooked`.
+    """
+    import triton
+
+    if not triton.__version__.startswith(_KNOWN):
+        return None
+    try:
+        run, function, metadata = compiled.run, compiled.function, compiled.packed_metadata
+        names = [p.name for p in signature(run).parameters.values() if p.kind is not Parameter.VAR_POSITIONAL]
+        expected = len(compiled.src.fn.arg_names) == arguments and compiled.metadata.target.backend == "cuda"
+    except (AttributeError, TypeError, ValueError):
+        return None
+    if not expected or tuple(names) not in (_BEFORE_ARGUMENTS, _BEFORE_ARGUMENTS + _HOOKS):
+        return None
+    return run, function, metadata
+
+
+def is_hooked() -> bool:
+    """Whether somebody listens to launches (profilers do)."""
+    runtime = _knobs().runtime
+    enter, leave = runtime.launch_enter_hook, runtime.launch_exit_hook
+    return bool(getattr(enter, "calls", enter)) or bool(getattr(leave, "calls", leave))
+
+
+@cache
+def _knobs() -> Any:
+    from triton import knobs
+
+    return knobs

@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import torch
+
+
+def _flag(op: str, older: str) -> Callable[[], Any]:
+    """The cheapest reader of torch's TF32 flag for `op`: "tf32" or True where it is allowed."""
+    getter = getattr(torch._C, "_get_fp32_precision_getter", None)
+    reader: Callable[[], Any] = getattr(torch._C, older) if getter is None else partial(getter, "cuda", op)
+    return reader
+
+
+_of_convolution = _flag("conv", "_get_cudnn_allow_tf32")
+_of_product = _flag("matmul", "_get_cublas_allow_tf32")
 
 
 def tf32_allowed() -> bool:
     """Whether torch's flags let a float32 convolution run in TF32 (old allow_tf32 and new fp32_precision alike)."""
-    conv = getattr(torch.backends.cudnn, "conv", None)
-    if conv is not None and hasattr(conv, "fp32_precision"):
-        return bool(conv.fp32_precision == "tf32")
-    return bool(torch.backends.cudnn.allow_tf32)
+    return _of_convolution() in ("tf32", True)
+
+
+def product_tf32_allowed() -> bool:
+    """Whether torch's flags let a float32 matrix product run in TF32."""
+    return _of_product() in ("tf32", True)
+
+
+def flags() -> tuple[Any, Any]:
+    """All that torch's flags say of float32, as a value to compare."""
+    return _of_convolution(), _of_product()
 
 
 def input_precision(dtype: torch.dtype) -> str:

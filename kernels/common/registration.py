@@ -1,15 +1,15 @@
 """One operator = one torch.library definition with every derivative, transform and dtype rule it needs.
 
 The pattern: define + CPU, CUDA and fake implementations, one hand-written Autograd kernel, a vmap rule and an autocast
-rule, behind a front function that skips the dispatcher when nothing but plain tensors is involved. Against
+rule, behind a front that skips the dispatcher when nothing but plain tensors is involved. Against
 torch.library.custom_op and register_autograd it costs a fifth per call, and it is the form under which torch.func,
-forward-mode AD, compile and export all give right answers. It needs private names of torch: they are in this file, and
-a few more in kernels/cpu/guard.py and kernels/lenet/op.py.
+forward-mode AD, compile and export all give right answers. It needs private names of torch: they are in this file, in
+signature.py, and a few more in kernels/cpu/guard.py and kernels/lenet/op.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,16 +21,15 @@ from torch.autograd.function import _SingleLevelFunction
 from torch.library import Library
 from torch.utils.flop_counter import register_flop_formula
 
+from kernels.common.replay import Pass
+from kernels.common.signature import is_eager, is_plain, records
+
 NAMESPACE = "triton_cnn"
 LIBRARY = Library(NAMESPACE, "DEF")
 
 _C = torch._C
 _below_autograd = _C._AutoDispatchBelowAutograd
 _transforms_active = _C._are_functorch_transforms_active
-_dispatch_modes = _C._len_torch_dispatch_stack
-_function_mode_active = _C._is_torch_function_mode_enabled
-_is_wrapped = _C._functorch.is_functorch_wrapped_tensor  # also what is left of a transform that has ended
-_PLAIN = (Tensor, torch.nn.Parameter)
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class OpSpec:
 
 
 def any_requires_grad(args: tuple[Any, ...]) -> bool:
-    """Whether autograd would record a call with these arguments."""
+    """Whether autograd would record a call with these arguments: `records`, in words that torch.compile reads."""
     return torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in args)
 
 
@@ -131,28 +130,62 @@ def _autocast_kernel(op: Any, device: str, key: Any) -> Callable[..., Any]:
     return kernel
 
 
-def needs_dispatcher(args: tuple[Any, ...]) -> bool:
+def needs_dispatcher(args: Sequence[Any]) -> bool:
     """Whether anything but an eager call on plain tensors is going on, so that the dispatcher must see the call."""
-    if (
-        torch.compiler.is_compiling()
-        or _transforms_active()
-        or _dispatch_modes()
-        or _function_mode_active()
-        or forward_ad._current_level >= 0
-        or torch.is_autocast_enabled("cuda")
-        or torch.is_autocast_enabled("cpu")
-    ):
-        return True
-    return any(isinstance(a, Tensor) and (type(a) not in _PLAIN or a.is_meta or _is_wrapped(a)) for a in args)
+    return not is_eager() or any(isinstance(a, Tensor) and not is_plain(a) for a in args)
 
 
-def register(spec: OpSpec) -> Callable[..., Any]:
-    """Define the operator torch.ops.triton_cnn.<name> and return its front function."""
+class Operator:
+    """The front of torch.ops.triton_cnn.<name>: a call that skips the dispatcher where nothing needs it."""
+
+    def __init__(self, spec: OpSpec, op: Any) -> None:
+        self.name, self.op = spec.name, op
+        self.tensors = sum(str(a.type) in ("Tensor", "Optional[Tensor]") for a in op._schema.arguments)
+        self.run = Pass(spec.run, self.tensors)
+        self.recorded = _recorded(self, spec)
+
+    def __call__(self, *args: Any) -> Any:
+        """The operator on any tensors."""
+        program = self.run.find(args)
+        if program is None and needs_dispatcher(args):
+            return self.op(*args)
+        tensors = args[: self.tensors]
+        if records(tensors):
+            return self.recorded(*tensors, (program, args[self.tensors :]))
+        return self.run(*args) if program is None else program.run(tensors)
+
+
+def _recorded(operator: Operator, spec: OpSpec) -> Callable[..., Any]:
+    """apply(*tensors, (program or None, numbers)): the operator on plain tensors, as a node of autograd's graph."""
+    count = operator.tensors
+
+    def forward(ctx: Any, *args: Any) -> Any:
+        program, numbers = args[count]
+        tensors = args[:count]
+        every = (*tensors, *numbers)
+        output = operator.run(*every) if program is None else program.run(tensors)
+        spec.save(ctx, every, output)
+        return output
+
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        found = spec.backward(ctx, *gradients)
+        return (*found[:count], None) if isinstance(found, tuple) else (found, None)
+
+    function = type(f"{spec.name}_backward", (torch.autograd.Function,), {})
+    function.forward, function.backward = staticmethod(forward), staticmethod(backward)  # type: ignore[attr-defined]
+    # What Function.apply adds are checks of what cannot be here: wrapped tensors and a setup_context.
+    apply: Callable[..., Any] = super(torch.autograd.Function, function).apply  # type: ignore[misc]
+    return apply
+
+
+def register(spec: OpSpec) -> Operator:
+    """Define the operator torch.ops.triton_cnn.<name> and return its front."""
     LIBRARY.define(spec.name + spec.schema, tags=(torch.Tag.pt2_compliant_tag,))
     op = getattr(getattr(torch.ops, NAMESPACE), spec.name).default
     qualified = f"{NAMESPACE}::{spec.name}"
-    LIBRARY.impl(spec.name, spec.run, "CPU")
-    LIBRARY.impl(spec.name, spec.run, "CUDA")
+    operator = Operator(spec, op)
+    LIBRARY.impl(spec.name, operator.run, "CPU")
+    LIBRARY.impl(spec.name, operator.run, "CUDA")
     torch.library.register_fake(qualified, spec.fake, lib=LIBRARY)
     LIBRARY.impl(spec.name, _autograd_kernel(op, spec), "Autograd")
     torch.library.register_vmap(qualified, spec.vmap, lib=LIBRARY)
@@ -161,17 +194,4 @@ def register(spec: OpSpec) -> Callable[..., Any]:
     if spec.autocast:
         for device, key in (("cpu", _C.DispatchKey.AutocastCPU), ("cuda", _C.DispatchKey.AutocastCUDA)):
             LIBRARY.impl(spec.name, _autocast_kernel(op, device, key), "Autocast" + device.upper())
-
-    def forward_fast(ctx: Any, *args: Any) -> Any:
-        output = spec.run(*args)
-        spec.save(ctx, args, output)
-        return output
-
-    fast = _function_class(torch.autograd.Function, spec, forward_fast).apply
-
-    def front(*args: Any) -> Any:
-        if needs_dispatcher(args):
-            return op(*args)
-        return fast(*args) if any_requires_grad(args) else spec.run(*args)
-
-    return front
+    return operator

@@ -78,8 +78,8 @@ def _conv_backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         dy, db = relu_dz(dy, y)
     elif want_b:
         db = bias_grad(dy)
-    dx = dgrad(dy, w, list(x.shape), *ctx.numbers, ctx.channels_last) if want_x else None
-    dw = wgrad(dy, x, list(w.shape), *ctx.numbers, ctx.channels_last) if want_w else None
+    dx = dgrad(dy, w, x.shape, *ctx.numbers, ctx.channels_last) if want_x else None
+    dw = wgrad(dy, x, w.shape, *ctx.numbers, ctx.channels_last) if want_w else None
     return (dx, dw, db if want_b else None) + (None,) * 6
 
 
@@ -144,14 +144,14 @@ def _gradient_save(ctx: Any, args: Any, output: Tensor) -> None:
 def _dgrad_backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:
     dy, w = ctx.saved_tensors
     ddy = conv(v, w, None, *ctx.numbers, False) if ctx.needs_input_grad[0] else None
-    dw = wgrad(dy, v, list(w.shape), *ctx.numbers, ctx.channels_last) if ctx.needs_input_grad[1] else None
+    dw = wgrad(dy, v, w.shape, *ctx.numbers, ctx.channels_last) if ctx.needs_input_grad[1] else None
     return (ddy, dw) + (None,) * 7
 
 
 def _wgrad_backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
     dy, x = ctx.saved_tensors
     ddy = conv(x, u, None, *ctx.numbers, False) if ctx.needs_input_grad[0] else None
-    dx = dgrad(dy, u, list(x.shape), *ctx.numbers, ctx.channels_last) if ctx.needs_input_grad[1] else None
+    dx = dgrad(dy, u, x.shape, *ctx.numbers, ctx.channels_last) if ctx.needs_input_grad[1] else None
     return (ddy, dx) + (None,) * 7
 
 

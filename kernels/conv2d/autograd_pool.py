@@ -57,8 +57,8 @@ def _backward(ctx: Any, dy: Tensor, _: Any) -> tuple[Tensor | None, ...]:
     want_x, want_w, want_b = ctx.needs_input_grad[:3]
     p, q = output_shape(x, w, *ctx.numbers[:3])[2:]
     dz, db = pool_dz(dy, code, p, q, ctx.average, ctx.channels_last)
-    dx = dgrad(dz, w, list(x.shape), *ctx.numbers, ctx.channels_last) if want_x else None
-    dw = wgrad(dz, x, list(w.shape), *ctx.numbers, ctx.channels_last) if want_w else None
+    dx = dgrad(dz, w, x.shape, *ctx.numbers, ctx.channels_last) if want_x else None
+    dw = wgrad(dz, x, w.shape, *ctx.numbers, ctx.channels_last) if want_w else None
     return (dx, dw, db if want_b else None) + (None,) * 7
 
 

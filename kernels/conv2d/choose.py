@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from kernels.common.device import H100, Card
+from kernels.common.signature import apart
 from kernels.conv2d.cost import work_of
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plan import Plan, Tile, rule, shipped, stage_bytes
@@ -26,7 +27,8 @@ def force_plan(which: str, chosen: Plan) -> Iterator[None]:
     before = _forced_plans.get(which)
     _forced_plans[which] = chosen
     try:
-        yield
+        with apart((which, chosen)):
+            yield
     finally:
         _forced_plans.pop(which)
         if before is not None:
@@ -39,7 +41,8 @@ def force_tile(which: str, tile: Tile) -> Iterator[None]:
     before = _forced.get(which)
     _forced[which] = tile
     try:
-        yield
+        with apart((which, tile)):
+            yield
     finally:
         _forced.pop(which)
         if before is not None:

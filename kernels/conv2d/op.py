@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.compiler import is_compiling
 
-from kernels import aten, cpu
-from kernels.backend import ATEN, CPU, TRITON, decline, may_route, path, unsupported
+from kernels import aten, calls, cpu
+from kernels.backend import CPU, TRITON, decline, may_route, path, unsupported
+from kernels.calls import Prepared
 from kernels.common.arguments import IntOrPair, Padding, check_pool_name
 from kernels.common.autocast import is_autocast
 from kernels.common.layout import is_channels_last
@@ -53,12 +55,11 @@ def conv2d(
     if known is not None:
         return known  # type: ignore[no-any-return]
     way = path(input)
-    if way == CPU:
-        y: Tensor = cpu.conv2d(input, weight, bias, stride, padding, dilation, groups)
+    if way == TRITON:
+        y: Tensor = calls.run(_conv2d, (input, weight, bias), (stride, padding, dilation, groups))
         return y
-    numbers: tuple[Any, ...] = (stride, padding, dilation, groups)
-    result = _triton("conv2d", input, weight, bias, numbers, False) if way == TRITON else None
-    return aten.conv2d(input, weight, bias, *numbers) if result is None else result
+    where: Any = cpu if way == CPU else aten
+    return where.conv2d(input, weight, bias, stride, padding, dilation, groups)  # type: ignore[no-any-return]
 
 
 def conv2d_relu(
@@ -75,12 +76,11 @@ def conv2d_relu(
     if known is not None:
         return known  # type: ignore[no-any-return]
     way = path(input)
-    if way == CPU:
-        y: Tensor = cpu.conv2d_relu(input, weight, bias, stride, padding, dilation, groups)
+    if way == TRITON:
+        y: Tensor = calls.run(_conv2d_relu, (input, weight, bias), (stride, padding, dilation, groups))
         return y
-    numbers = (stride, padding, dilation, groups)
-    result = _triton("conv2d_relu", input, weight, bias, numbers, True) if way == TRITON else None
-    return aten.conv2d_relu(input, weight, bias, *numbers) if result is None else result
+    where: Any = cpu if way == CPU else aten
+    return where.conv2d_relu(input, weight, bias, stride, padding, dilation, groups)  # type: ignore[no-any-return]
 
 
 def conv2d_relu_pool2d(
@@ -103,31 +103,34 @@ def conv2d_relu_pool2d(
     pool: "max" or "avg" (ValueError otherwise); pool_kernel_size, pool_stride, pool_padding, ceil_mode as in torch's
     max_pool2d and avg_pool2d; the rest, the layouts, dtypes and errors as in `conv2d`.
     """
-    numbers = (stride, padding, dilation, groups)
-    if not is_compiling():
-        window = (pool, pool_kernel_size, pool_stride, pool_padding, ceil_mode)
-        known = _known_conv2d_relu_pool2d(input, weight, bias, *numbers, *window)
-        if known is not None:
-            return known  # type: ignore[no-any-return]
-    check_pool_name(pool)
+    numbers = (stride, padding, dilation, groups, pool, pool_kernel_size, pool_stride, pool_padding, ceil_mode)
+    known = None if is_compiling() else _known_conv2d_relu_pool2d(input, weight, bias, *numbers)
+    if known is not None:
+        return known  # type: ignore[no-any-return]
     way = path(input)
-    options: dict[str, Any] = {
-        "pool": pool,
-        "pool_kernel_size": pool_kernel_size,
-        "pool_stride": pool_stride,
-        "pool_padding": pool_padding,
-        "ceil_mode": ceil_mode,
-    }
     if way == TRITON:
-        result = _triton_pool(input, weight, bias, numbers, **options)
-        if result is not None:
-            return result
-    run = aten.conv2d_relu_pool2d if way in (ATEN, TRITON) else cpu.conv2d_relu_pool2d
-    return run(input, weight, bias, *numbers, **options)
+        y: Tensor = calls.run(_conv2d_relu_pool2d, (input, weight, bias), numbers)
+        return y
+    check_pool_name(pool)
+    where: Any = cpu if way == CPU else aten
+    return where.conv2d_relu_pool2d(  # type: ignore[no-any-return]
+        input,
+        weight,
+        bias,
+        stride,
+        padding,
+        dilation,
+        groups,
+        pool=pool,
+        pool_kernel_size=pool_kernel_size,
+        pool_stride=pool_stride,
+        pool_padding=pool_padding,
+        ceil_mode=ceil_mode,
+    )
 
 
-def _prepare(op: str, input: Tensor, weight: Any, bias: Any, numbers: Any) -> tuple[Tensor, tuple[Any, ...]] | None:
-    """The input as 4-D and (stride, 4 paddings, dilation, groups, routed), all checked; None where torch must run."""
+def _check(op: str, input: Tensor, weight: Any, bias: Any, numbers: Any) -> tuple[Any, ...] | None:
+    """(stride, 4 paddings, dilation, groups, routed), all checked; None where torch must run the call."""
     if not isinstance(weight, Tensor) or not (bias is None or isinstance(bias, Tensor)):
         return None
     stride, padding, dilation, groups = numbers
@@ -142,46 +145,53 @@ def _prepare(op: str, input: Tensor, weight: Any, bias: Any, numbers: Any) -> tu
         if all(t is None or t.dtype == input.dtype for t in (weight, bias)):  # torch itself refuses mixed dtypes
             decline(reason)
         return None
-    return input if input.dim() == 4 else input.unsqueeze(0), (stride, padding, dilation, groups, may_route())
+    return stride, padding, dilation, groups, may_route()
 
 
-def _triton(op: str, input: Tensor, weight: Tensor, bias: Tensor | None, numbers: Any, relu: bool) -> Tensor | None:
-    """The call on Triton, or None where torch must run it."""
-    prepared = _prepare(op, input, weight, bias, numbers)
-    if prepared is None:
-        return None
-    x, numbers = prepared
-    y: Tensor = autograd.conv(x, weight, bias, *numbers, relu)
-    return y if input.dim() == 4 else y.squeeze(0)
+def _conv2d(*call: Any) -> Callable[..., Tensor]:
+    return _alone("conv2d", False, aten.conv2d, *call)
 
 
-def _triton_pool(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    numbers: Any,
-    *,
-    pool: str,
-    pool_kernel_size: Any,
-    pool_stride: Any,
-    pool_padding: Any,
-    ceil_mode: bool,
-) -> Tensor | None:
+def _conv2d_relu(*call: Any) -> Callable[..., Tensor]:
+    return _alone("conv2d_relu", True, aten.conv2d_relu, *call)
+
+
+def _alone(
+    op: str, relu: bool, torch_op: Callable[..., Tensor], input: Tensor, weight: Any, bias: Any, *numbers: Any
+) -> Callable[..., Tensor]:
+    checked = _check(op, input, weight, bias, numbers)
+    if checked is None:
+        return lambda *tensors: torch_op(*tensors, *numbers)
+    conv = Prepared(autograd.conv, (*checked, relu))
+    return conv if input.dim() == 4 else lambda x, w, b: conv(x.unsqueeze(0), w, b).squeeze(0)
+
+
+def _conv2d_relu_pool2d(input: Tensor, weight: Any, bias: Any, *numbers: Any) -> Callable[..., Tensor]:
     op = "conv2d_relu_pool2d"
-    prepared = _prepare(op, input, weight, bias, numbers)
-    if prepared is None:
-        return None
-    x, numbers = prepared
-    w = window(op, pool_kernel_size, pool_stride, pool_padding, 1, ceil_mode)
-    g = Conv2dGeometry.of(x.shape, weight.shape, *numbers[:4])
+    numbers, (name, kernel_size, stride, padding, ceil_mode) = numbers[:4], numbers[4:]
+    check_pool_name(name)
+    checked = _check(op, input, weight, bias, numbers)
+    if checked is None:
+        return _by_torch(numbers, name, kernel_size, stride, padding, ceil_mode)
+    w = window(op, kernel_size, stride, padding, 1, ceil_mode)
+    x = input if input.dim() == 4 else input.unsqueeze(0)
+    g = Conv2dGeometry.of(x.shape, weight.shape, *checked[:4])
     if _is_fused(g, w):
-        want_code = may_need_gradient(x, weight, bias)
-        if pool == "max" and _goes_to_torch(g, x, weight, want_code):
-            return None
-        y: Tensor = autograd_pool.conv_relu_pool(x, weight, bias, *numbers, pool == "avg", want_code)[0]
+        want_code = may_need_gradient(input, weight, bias)
+        if name == "max" and _goes_to_torch(g, x, weight, want_code):
+            return _by_torch(numbers, name, kernel_size, stride, padding, ceil_mode)
+        block: Callable[..., Tensor] = Prepared(autograd_pool.conv_relu_pool, (*checked, name == "avg", want_code), 0)
     else:
-        y = _pool(autograd.conv(x, weight, bias, *numbers, True), pool, w)
-    return y if input.dim() == 4 else y.squeeze(0).contiguous()
+        block = _composed(Prepared(autograd.conv, (*checked, True)), name, w)
+    return block if input.dim() == 4 else lambda x, w, b: block(x.unsqueeze(0), w, b).squeeze(0).contiguous()
+
+
+def _by_torch(numbers: Any, *pool: Any) -> Callable[..., Tensor]:
+    return lambda *tensors: aten.pool2d(aten.conv2d_relu(*tensors, *numbers), *pool)
+
+
+def _composed(conv: Prepared, name: str, w: Pool2dGeometry) -> Callable[..., Tensor]:
+    return lambda *tensors: _pool(conv(*tensors), name, w)
 
 
 def _is_fused(g: Conv2dGeometry, w: Pool2dGeometry) -> bool:
@@ -202,6 +212,5 @@ def _goes_to_torch(g: Conv2dGeometry, x: Tensor, weight: Tensor, training: bool)
 
 def _pool(y: Tensor, name: str, w: Pool2dGeometry) -> Tensor:
     check_input("conv2d_relu_pool2d", y, w)
-    if name == "max":
-        return pool.triton_max(y, w, False)[0]
-    return pool.triton_avg(y, w, True, 0)
+    result: Tensor = (pool.prepare_max(y, w, False) if name == "max" else pool.prepare_avg(w, True, 0))(y)
+    return result

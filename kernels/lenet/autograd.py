@@ -7,7 +7,6 @@ sends them there, and a backward that is itself recorded (create_graph) computes
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -44,20 +43,6 @@ def _outputs(x: Tensor, classes: int, output: str, dtype: torch.dtype) -> tuple[
         x.new_empty((n if output == "prediction" else 0,), dtype=torch.int64),
         x.new_empty((n if output == "loss" else 0,), dtype=torch.float32),
     )
-
-
-def infer(
-    x: Tensor, parameters: Sequence[Tensor], g: LeNetGeometry, style: Sequence[Any], dtype: torch.dtype, output: str
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The operator's scores, share and classes without the dispatcher and without what only gradients need."""
-    passes = _passes()
-    scores = x.new_empty((g.n, g.classes), dtype=dtype)
-    share = classes = None
-    if output == "prediction":
-        share = x.new_empty((g.n, g.classes), dtype=torch.float32)
-        classes = x.new_empty((g.n,), dtype=torch.int64)
-    passes.forward(x, None, parameters, g, passes.Style(*style), output, False, (scores, share, classes, None))
-    return scores, share, classes
 
 
 def _run(x: Tensor, labels: Tensor | None, *rest: Any) -> tuple[Tensor, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.compiler import is_compiling
 
+from kernels import calls
 from kernels.backend import CPU, TRITON, decline, path, unsupported
-from kernels.common.registration import any_requires_grad, may_need_gradient, needs_dispatcher
+from kernels.calls import Prepared
+from kernels.common.registration import any_requires_grad, may_need_gradient
 from kernels.cpu import front
 from kernels.cpu import lenet as cpu_lenet
 from kernels.lenet import autograd, layers
@@ -47,12 +49,8 @@ def lenet(
         known = _known_lenet(input, *parameters, padding, pool, activation, arithmetic)
         if known is not None:
             return known  # type: ignore[no-any-return]
-    style = _style(pool, activation, arithmetic)
-    fused = _fused(input, None, parameters, padding, style, arithmetic, "scores")
-    if fused is not None:
-        scores: Tensor = fused[0]
-        return scores
-    return _layers(input, parameters, padding, style, arithmetic)
+    scores: Tensor = _run(input, None, parameters, (padding, pool, activation, arithmetic, "scores"))
+    return scores
 
 
 def lenet_predict(
@@ -65,13 +63,10 @@ def lenet_predict(
     arithmetic: str | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The classes (int64 [n]) and their probabilities (float32 [n, classes]); no gradients. Arguments as in `lenet`."""
-    style = _style(pool, activation, arithmetic)
     with torch.no_grad():
-        fused = _fused(input, None, parameters, padding, style, arithmetic, "prediction")
-        if fused is not None:
-            return fused[2], fused[1]
-        scores = _layers(input, parameters, padding, style, arithmetic)
-        return scores.argmax(1), F.softmax(scores.float(), dim=1)
+        found: tuple[Tensor, Tensor]
+        found = _run(input, None, parameters, (padding, pool, activation, arithmetic, "prediction"))
+        return found
 
 
 def lenet_loss(
@@ -88,16 +83,28 @@ def lenet_loss(
 
     labels: int64 [n], each from 0 to classes - 1; on CUDA any other gives a loss of NaN. The rest as in `lenet`.
     """
+    found: tuple[Tensor, Tensor]
+    found = _run(input, labels, parameters, (padding, pool, activation, arithmetic, "loss"))
+    return found
+
+
+def _run(input: Tensor, labels: Tensor | None, parameters: Sequence[Tensor], numbers: tuple[Any, ...]) -> Any:
+    """What the call named by the last of `numbers` returns."""
+    tensors = (input, labels, *parameters)
+    if path(input) == TRITON:
+        return calls.run(_resolve, tensors, numbers)
+    return _resolve(*tensors, *numbers)(*tensors)
+
+
+def _resolve(x: Any, labels: Any, *rest: Any) -> Callable[..., Any]:
+    parameters, (padding, pool, activation, arithmetic, output) = rest[:-5], rest[-5:]
     style = _style(pool, activation, arithmetic)
-    if labels.dtype != torch.int64 or labels.shape != input.shape[:1]:
-        raise RuntimeError(
-            f"lenet_loss: labels must be int64 [{input.shape[0]}], not {labels.dtype} {tuple(labels.shape)}"
-        )
-    fused = _fused(input, labels, parameters, padding, style, arithmetic, "loss")
-    if fused is not None:
-        return fused[3], fused[0]
-    scores = _layers(input, parameters, padding, style, arithmetic)
-    return F.cross_entropy(scores.float(), labels, reduction="none"), scores.detach()
+    if labels is not None and (labels.dtype != torch.int64 or labels.shape != x.shape[:1]):
+        raise RuntimeError(f"lenet_loss: labels must be int64 [{x.shape[0]}], not {labels.dtype} {tuple(labels.shape)}")
+    fused = _fused(x, labels, parameters, padding, style, arithmetic, output)
+    return fused or (
+        lambda x, labels, *parameters: _by_layers(x, labels, parameters, padding, style, arithmetic, output)
+    )
 
 
 def _style(pool: str, activation: str, arithmetic: str | None) -> tuple[bool, bool]:
@@ -128,8 +135,8 @@ def _fused(
     style: tuple[bool, bool],
     arithmetic: str | None,
     output: str,
-) -> Any:
-    """The operator's outputs, or None where the layers must run the call."""
+) -> Callable[..., Any] | None:
+    """The call on the operator, or None where the layers must run it."""
     g = LeNetGeometry.of(x, parameters, padding)
     if path(x) != TRITON:
         return None
@@ -146,11 +153,22 @@ def _fused(
         return None
     if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
         return None
-    dense = [p.contiguous() for p in parameters]
-    x = x.contiguous()
-    if not keep and labels is None and not needs_dispatcher((x, *dense)):
-        return autograd.infer(x, dense, g, (*style, *numbers[:2]), numbers[2], output)
-    return autograd.lenet(x, labels, *dense, padding, *style, *numbers, output, keep)
+    pick: Any = {"scores": 0, "prediction": (2, 1), "loss": (3, 0)}[output]
+    prepared = Prepared(autograd.lenet, (padding, *style, *numbers, output, keep), pick)
+    if all(t.is_contiguous() for t in (x, *parameters)):
+        return prepared
+    return lambda x, labels, *parameters: prepared(x.contiguous(), labels, *(p.contiguous() for p in parameters))
+
+
+def _by_layers(
+    x: Tensor, labels: Tensor | None, parameters: Any, padding: int, style: tuple[bool, bool], number: Any, output: str
+) -> Any:
+    scores = _layers(x, parameters, padding, style, number)
+    if output == "scores":
+        return scores
+    if labels is None:
+        return scores.argmax(1), F.softmax(scores.float(), dim=1)
+    return F.cross_entropy(scores.float(), labels, reduction="none"), scores.detach()
 
 
 def _layers(x: Tensor, parameters: Sequence[Tensor], padding: int, style: tuple[bool, bool], arithmetic: Any) -> Tensor:

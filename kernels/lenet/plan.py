@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from kernels.common.signature import apart
+
 RESIDENT = 2
 """Programs that a multiprocessor holds at once, from the machine code; of LATENCY's, twice as wide, it holds one."""
 
@@ -99,7 +101,8 @@ def force_images(images: int) -> Iterator[None]:
     global _forced
     before, _forced = _forced, images
     try:
-        yield
+        with apart(images):
+            yield
     finally:
         _forced = before
 

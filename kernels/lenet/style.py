@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import triton.language as tl
 
-from kernels.common.precision import tf32_allowed
+from kernels.common.precision import product_tf32_allowed, tf32_allowed
 from kernels.lenet.geometry import LeNetGeometry
 
 FORWARD_PACKED = 48 * 64 + 48 * 8 * 64
@@ -18,14 +18,6 @@ PACKED = FORWARD_PACKED + 48 * 16 * 64
 _TYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
 # Three products of the two halves of each number: float32's accuracy on tensor cores. AMD has no TF32 to build it of.
 _FLOAT32 = "ieee" if torch.version.hip else "tf32x3"
-
-
-def _linear_tf32_allowed() -> bool:
-    """Whether torch's flags let a float32 matrix product run in TF32."""
-    matmul = torch.backends.cuda.matmul
-    if hasattr(matmul, "fp32_precision"):
-        return bool(matmul.fp32_precision == "tf32")
-    return bool(matmul.allow_tf32)
 
 
 @dataclass(frozen=True)
@@ -51,7 +43,7 @@ class Style:
     @property
     def linear_tf32(self) -> bool:
         """Whether linear layers multiply in TF32."""
-        allowed = self.precision == "tf32" or (self.precision == "flags" and _linear_tf32_allowed())
+        allowed = self.precision == "tf32" or (self.precision == "flags" and product_tf32_allowed())
         return self.compute == torch.float32 and allowed
 
     @property

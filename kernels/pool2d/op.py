@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.compiler import is_compiling
 
-from kernels import aten, cpu
+from kernels import aten, calls, cpu
 from kernels.backend import ATEN, TRITON, decline, may_route, path, unsupported
+from kernels.calls import Prepared
 from kernels.common.arguments import IntOrPair, is_int
 from kernels.common.layout import is_channels_last
 from kernels.common.registration import may_need_gradient
@@ -38,19 +40,15 @@ def max_pool2d(
     all. A window without a tap inside the image gives -inf, index -1 and no gradient. Raises what torch raises for
     arguments that do not fit, and NotImplementedError under backend("triton") for what has no Triton kernel.
     """
-    arguments = (kernel_size, stride, padding, dilation, ceil_mode)
-    known = None if is_compiling() else _known_max_pool2d(input, *arguments, return_indices)
+    numbers = (kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+    known = None if is_compiling() else _known_max_pool2d(input, *numbers)
     if known is not None:
         return known
     way = path(input)
     if way == TRITON:
-        geometry = window("max_pool2d", *arguments)
-        if _runs("max_pool2d", input, geometry, routed=not return_indices):
-            y, indices = triton_max(_batched(input), geometry, bool(return_indices))
-            y, indices = _like(input, y), _like(input, indices)
-            return (y, indices) if return_indices else y
-    where = aten if way in (ATEN, TRITON) else cpu
-    return where.max_pool2d(input, *arguments, return_indices)
+        return calls.run(_max_pool2d, (input,), numbers)
+    where = aten if way == ATEN else cpu
+    return where.max_pool2d(input, *numbers)
 
 
 def avg_pool2d(
@@ -74,28 +72,44 @@ def avg_pool2d(
         return known  # type: ignore[no-any-return]
     way = path(input)
     if way == TRITON:
-        geometry = window("avg_pool2d", kernel_size, stride, padding, 1, ceil_mode)
-        divisor = _divisor(divisor_override)
-        if _runs("avg_pool2d", input, geometry):
-            return _like(input, triton_avg(_batched(input), geometry, bool(count_include_pad), divisor))
-    where = aten if way in (ATEN, TRITON) else cpu
-    result: Tensor = where.avg_pool2d(input, *numbers)
-    return result
+        y: Tensor = calls.run(_avg_pool2d, (input,), numbers)
+        return y
+    where: Any = aten if way == ATEN else cpu
+    return where.avg_pool2d(input, *numbers)  # type: ignore[no-any-return]
 
 
-def triton_max(x: Tensor, g: Pool2dGeometry, return_indices: bool) -> tuple[Tensor, Tensor]:
-    """The pooled map of a 4-D tensor, and its indices (empty unless wanted)."""
-    want_code = may_need_gradient(x)
-    y, _, indices = autograd.max_pool(
-        x, g.kernel, g.stride, g.padding, g.dilation, g.ceil_mode, want_code, return_indices
-    )
-    return y, indices
+def _max_pool2d(input: Tensor, *numbers: Any) -> Callable[..., Any]:
+    *arguments, return_indices = numbers
+    geometry = window("max_pool2d", *arguments)
+    if not _runs("max_pool2d", input, geometry, routed=not return_indices):
+        return lambda x: aten.max_pool2d(x, *numbers)
+    pool = prepare_max(input, geometry, bool(return_indices))
+    if input.dim() == 4:
+        return pool
+    if return_indices:
+        return lambda x: tuple([t.squeeze(0) for t in pool(x.unsqueeze(0))])
+    return lambda x: pool(x.unsqueeze(0)).squeeze(0)
 
 
-def triton_avg(x: Tensor, g: Pool2dGeometry, count_include_pad: bool, divisor: int) -> Tensor:
-    """The averaged map of a 4-D tensor; divisor 0 means torch's window rule."""
-    y: Tensor = autograd.avg_pool(x, g.kernel, g.stride, g.padding, g.ceil_mode, count_include_pad, divisor)
-    return y
+def _avg_pool2d(input: Tensor, *numbers: Any) -> Callable[..., Tensor]:
+    kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override = numbers
+    geometry = window("avg_pool2d", kernel_size, stride, padding, 1, ceil_mode)
+    divisor = _divisor(divisor_override)
+    if not _runs("avg_pool2d", input, geometry):
+        return lambda x: aten.avg_pool2d(x, *numbers)
+    pool = prepare_avg(geometry, bool(count_include_pad), divisor)
+    return pool if input.dim() == 4 else lambda x: pool(x.unsqueeze(0)).squeeze(0)
+
+
+def prepare_max(x: Tensor, g: Pool2dGeometry, return_indices: bool) -> Prepared:
+    """Max pooling of 4-D tensors like `x`: the map, or (map, indices)."""
+    numbers = (g.kernel, g.stride, g.padding, g.dilation, g.ceil_mode, may_need_gradient(x), return_indices)
+    return Prepared(autograd.max_pool, numbers, (0, 2) if return_indices else 0)
+
+
+def prepare_avg(g: Pool2dGeometry, count_include_pad: bool, divisor: int) -> Prepared:
+    """Average pooling of 4-D tensors; divisor 0 means torch's window rule."""
+    return Prepared(autograd.avg_pool, (g.kernel, g.stride, g.padding, g.ceil_mode, count_include_pad, divisor))
 
 
 def _runs(op: str, input: Tensor, geometry: Pool2dGeometry, routed: bool = True) -> bool:
@@ -108,8 +122,9 @@ def _runs(op: str, input: Tensor, geometry: Pool2dGeometry, routed: bool = True)
     if reason is None:
         if not (routed and may_route()) or torch.compiler.is_compiling():
             return True
+        x = input if input.dim() == 4 else input.unsqueeze(0)
         operation = f"{op} training" if may_need_gradient(input) else op
-        return not pool_goes_to_torch(operation, geometry, _batched(input), is_channels_last(input))
+        return not pool_goes_to_torch(operation, geometry, x, is_channels_last(input))
     decline(reason)
     return False
 
@@ -122,11 +137,3 @@ def _divisor(value: Any) -> int:
     if value == 0:
         raise RuntimeError("avg_pool2d: divisor_override must not be 0; None divides by the size of the window")
     return int(value)
-
-
-def _batched(input: Tensor) -> Tensor:
-    return input if input.dim() == 4 else input.unsqueeze(0)
-
-
-def _like(input: Tensor, result: Tensor) -> Tensor:
-    return result if input.dim() == 4 else result.squeeze(0)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kernels.common.signature import apart
 from kernels.tuned.bucket import NEAR, Bucket
 
 FORMAT = 1
@@ -83,7 +84,8 @@ def tables_in(folder: Path) -> Iterator[None]:
     before, FOLDER = FOLDER, folder
     _tables.clear()
     try:
-        yield
+        with apart(object()):
+            yield
     finally:
         FOLDER = before
         _tables.clear()

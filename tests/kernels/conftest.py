@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from kernels.common.signature import apart
 from kernels.cpu import front
 from tests.kernels.paths import CPU_PATH, TRITON_PATH, Path, overflow_checks, why_no_triton
 
@@ -20,6 +21,13 @@ def poisoned_memory() -> Iterator[None]:
     yield
     front.use_memory_of(front.QUICK_EMPTY)
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(autouse=True)
+def nothing_learnt() -> Iterator[None]:
+    """Tests change what calls depend on; none meets what another has taught the package."""
+    with apart(object()):
+        yield
 
 
 @pytest.fixture

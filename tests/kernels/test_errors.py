@@ -189,6 +189,6 @@ def test_the_backend_is_put_back_after_an_error() -> None:
 
 @pytest.mark.skipif(not INTERPRET, reason="the interpreter runs CPU tensors")
 def test_a_cpu_tensor_without_the_interpreter(triton: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.import_module("kernels.backend"), "INTERPRET", False)
+    monkeypatch.setattr(importlib.import_module("kernels.common.device"), "INTERPRET", False)
     with pytest.raises(NotImplementedError, match="TRITON_INTERPRET=1"):
         kernels.max_pool2d(T(1, 1, 4, 4), 2)
