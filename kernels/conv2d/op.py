@@ -187,7 +187,9 @@ def _conv2d_relu_pool2d(input: Tensor, weight: Any, bias: Any, *numbers: Any) ->
 
 
 def _by_torch(numbers: Any, *pool: Any) -> Callable[..., Tensor]:
-    return lambda *tensors: aten.pool2d(aten.conv2d_relu(*tensors, *numbers), *pool)
+    names = ("pool", "pool_kernel_size", "pool_stride", "pool_padding", "ceil_mode")
+    options = dict(zip(names, pool, strict=True))
+    return lambda *tensors: aten.conv2d_relu_pool2d(*tensors, *numbers, **options)
 
 
 def _composed(conv: Prepared, name: str, w: Pool2dGeometry) -> Callable[..., Tensor]:
