@@ -18,9 +18,10 @@ from kernels.conv2d.choose import force_tile
 from kernels.conv2d.plan import Tile
 from kernels.pool2d import autograd as pool_autograd
 from tests.kernels.paths import Path
-from tests.kernels.problems import conv
+from tests.kernels.problems import Problem, conv
 
 PLAIN = conv("conv2d", (2, 3, 5, 5), (4, 3, 3, 3), padding=1)
+GEMM = conv("gemm", (1, 32, 4, 4), (16, 32, 3, 3), padding=1)
 
 
 @pytest.fixture
@@ -37,8 +38,13 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Launch]:
     return found
 
 
-def _answers(triton: Path) -> tuple[Callable[..., Tensor], list[Tensor]]:
-    x, w, b = PLAIN.tensors(triton.device)
+def _last(started: list[Launch], name: str) -> Any:
+    """The newest value of a kernel's argument."""
+    return next(call.arguments[name] for call in reversed(started) if name in call.arguments)
+
+
+def _answers(triton: Path, problem: Problem = PLAIN) -> tuple[Callable[..., Tensor], list[Tensor]]:
+    x, w, b = problem.tensors(triton.device)
     assert x is not None and w is not None and b is not None
     kernels.conv2d(x, w, b, padding=1)
     return kernels.conv2d, [x, w, b]
@@ -109,27 +115,27 @@ def test_an_address_that_is_no_multiple_of_16_is_another_program(triton: Path) -
 
 
 def test_torchs_precision_flag_is_part_of_a_call(triton: Path, started: list[Launch]) -> None:
-    f, tensors = _answers(triton)
+    f, tensors = _answers(triton, GEMM)
     before = torch.backends.cudnn.allow_tf32
     try:
         found = set()
         for allowed in (True, False, True):
             torch.backends.cudnn.allow_tf32 = allowed
             f(*tensors, padding=1)
-            found.add((allowed, started[-1].arguments["PRECISION"]))
+            found.add((allowed, _last(started, "PRECISION")))
     finally:
         torch.backends.cudnn.allow_tf32 = before
     assert found == {(True, "tf32"), (False, "ieee")}
 
 
 def test_a_forced_tile_is_part_of_a_call(triton: Path, started: list[Launch]) -> None:
-    f, tensors = _answers(triton)
-    usual = started[-1].arguments["BLOCK_M"]
+    f, tensors = _answers(triton, GEMM)
+    usual = _last(started, "BLOCK_M")
     with force_tile("fprop", Tile(usual * 2, 16, 32, 4, 2)):
         f(*tensors, padding=1)
-        assert started[-1].arguments["BLOCK_M"] == usual * 2
+        assert _last(started, "BLOCK_M") == usual * 2
     f(*tensors, padding=1)
-    assert started[-1].arguments["BLOCK_M"] == usual
+    assert _last(started, "BLOCK_M") == usual
 
 
 def test_a_backend_is_part_of_a_call(triton: Path, started: list[Launch]) -> None:
