@@ -1,10 +1,11 @@
 """Depthwise convolution (one input and one output channel a group) by rows that stream through registers.
 
-fprop   y[t, q, c] += x[t * stride + r - pad, q * stride + s - pad, c] * w[c, r, s]     and dgrad of stride 1, FLIPped
+fprop   y[t, q, c] += x[t * stride + r - pad, q * stride + s - pad, c] * w[c, r, s]
 wgrad   dw[split][c, r, s] = sum over the split's pixels of dy[p, q, c] * x[...]
 
 A program of fprop holds ROWS output rows of BLOCK_Q columns and BLOCK_C channels, and reads each input row once for all
-the output rows that it touches. A program of wgrad keeps one sum per tap and reads dy once for all of them.
+the output rows that it touches. A program of wgrad keeps one sum for each of TAP_ROWS * S taps and reads dy once for
+all of them. The input gradient is in depthwise_dgrad.py.
 """
 
 import triton
@@ -41,7 +42,6 @@ def depthwise_kernel(
     STRIDE_W: tl.constexpr,
     PAD_H: tl.constexpr,
     PAD_W: tl.constexpr,
-    FLIP: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     RELU: tl.constexpr,
     INDEX: tl.constexpr,
@@ -77,10 +77,7 @@ def depthwise_kernel(
             b_next = ()
             for t in tl.static_range(ROWS):
                 if row - t * STRIDE_H >= 0 and row - t * STRIDE_H < R:
-                    if FLIP:
-                        o_f = (R - 1 - (row - t * STRIDE_H)) * stride_w_r + (S - 1 - s) * stride_w_s
-                    else:
-                        o_f = (row - t * STRIDE_H) * stride_w_r + s * stride_w_s
+                    o_f = (row - t * STRIDE_H) * stride_w_r + s * stride_w_s
                     b_w = tl.load(p_w + o_f, mask=m_c, other=0.0).to(ACC)
                     b_next = b_next + (b_y[t] + b_x * b_w[None, :],)
                 else:
@@ -131,12 +128,15 @@ def depthwise_wgrad_kernel(
     PAD_W: tl.constexpr,
     INDEX: tl.constexpr,
     ACC: tl.constexpr,
+    TAP_ROWS: tl.constexpr,
     BLOCK_P: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
     num_c = tl.cdiv(c, BLOCK_C)
     i_c = tl.program_id(0) % num_c
-    i_split = (tl.program_id(0) // num_c).to(tl.int64)
+    num_r: tl.constexpr = (R + TAP_ROWS - 1) // TAP_ROWS
+    i_r = tl.program_id(0) // num_c % num_r * TAP_ROWS
+    i_split = (tl.program_id(0) // num_c // num_r).to(tl.int64)
     zero = tl.full((), 0, INDEX)
     o_c = i_c * BLOCK_C + tl.arange(0, BLOCK_C)
     m_c = o_c < c
@@ -145,7 +145,7 @@ def depthwise_wgrad_kernel(
     first = i_split.to(INDEX) * pixels_per_split
     last = tl.minimum(first + pixels_per_split, pixels)
     b_dw = ()
-    for _ in tl.static_range(R * S):
+    for _ in tl.static_range(TAP_ROWS * S):
         b_dw = b_dw + (tl.zeros((BLOCK_P, BLOCK_C), ACC),)
     for p_0 in range(0, pixels_per_split, BLOCK_P):
         o = first + p_0 + tl.arange(0, BLOCK_P)
@@ -153,11 +153,11 @@ def depthwise_wgrad_kernel(
         o_i, o_p, o_q = unravel(o, p, q)
         o_dy = o_i * stride_dy_n + o_p * stride_dy_p + o_q * stride_dy_q
         b_dy = tl.load(p_dy + o_dy[:, None], mask=m_p[:, None] & m_c[None, :], other=0.0).to(ACC)
-        o_h = o_p * STRIDE_H - PAD_H
+        o_h = o_p * STRIDE_H - PAD_H + i_r
         o_w = o_q * STRIDE_W - PAD_W
         o_x = o_i * stride_x_n + o_h * stride_x_h + o_w * stride_x_w
         b_next = ()
-        for t in tl.static_range(R * S):
+        for t in tl.static_range(TAP_ROWS * S):
             m_row = m_p & (o_h + t // S >= 0) & (o_h + t // S < h)
             m_x = (m_row & (o_w + t % S >= 0) & (o_w + t % S < w))[:, None] & m_c[None, :]
             o_tap = o_x + (zero + t // S) * stride_x_h + (zero + t % S) * stride_x_w
@@ -165,7 +165,7 @@ def depthwise_wgrad_kernel(
             b_next = b_next + (b_dw[t] + b_dy * b_x,)
         b_dw = b_next
     p_dw = dw_ptr + i_split * stride_dw_split + o_c * stride_dw_c
-    for t in tl.static_range(R * S):
+    for t in tl.static_range(TAP_ROWS * S):
         b_sum = tl.sum(b_dw[t], axis=0)
-        o_tap = t // S * stride_dw_r + t % S * stride_dw_s
-        tl.store(p_dw + o_tap, b_sum.to(dw_ptr.dtype.element_ty), mask=m_c)
+        o_tap = (i_r + t // S) * stride_dw_r + t % S * stride_dw_s
+        tl.store(p_dw + o_tap, b_sum.to(dw_ptr.dtype.element_ty), mask=m_c & (i_r + t // S < R))

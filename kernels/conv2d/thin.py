@@ -11,13 +11,19 @@ from kernels.common.launch import launch
 from kernels.common.layout import is_channels_last
 from kernels.conv2d.arguments import DIRECT_BLOCK, accumulator, index, strides, window
 from kernels.conv2d.depthwise import depthwise_kernel, depthwise_wgrad_kernel
+from kernels.conv2d.depthwise_dgrad import depthwise_dgrad_kernel
 from kernels.conv2d.direct import direct_dgrad_kernel, direct_fprop_kernel, direct_wgrad_kernel
 from kernels.conv2d.geometry import Conv2dGeometry
+from kernels.conv2d.pack import channels_innermost
 
 STREAMED_TAPS = 49
 """Windows up to 7x7 are unrolled in registers."""
-SUMMED_TAPS = 25
-"""Up to 5x5 a program of wgrad holds the sums of all taps."""
+SUMMED_TAPS = 21
+"""A program of wgrad holds the sums of about so many taps: some rows of larger windows."""
+SCATTERED_TAPS = 9
+"""Weights of more taps are packed where channels are adjacent: read one by one they would take all registers."""
+STREAMED_STRIDE = 4
+"""Up to this stride the input gradient holds a block of whole periods in registers."""
 
 
 def _streams(g: Conv2dGeometry, most: int) -> bool:
@@ -28,7 +34,7 @@ def _streams(g: Conv2dGeometry, most: int) -> bool:
 def fprop(x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, g: Conv2dGeometry, relu: bool) -> None:
     """y, dense in either layout, of a convolution in thin groups."""
     if _streams(g, STREAMED_TAPS):
-        _stream(x, w, bias, y, g, (g.padding[0], g.padding[2]), g.stride, relu=relu, flip=False)
+        _stream(x, w, bias, y, g, relu)
         return
     launch(
         direct_fprop_kernel,
@@ -59,9 +65,8 @@ def fprop(x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, g: Conv2dGeometr
 
 def dgrad(dy: Tensor, w: Tensor, dx: Tensor, g: Conv2dGeometry) -> None:
     """dx, dense in either layout."""
-    if _streams(g, STREAMED_TAPS) and g.stride == (1, 1):
-        padding = (g.r - 1 - g.padding[0], g.s - 1 - g.padding[2])
-        _stream(dy, w, None, dx, g, padding, (1, 1), relu=False, flip=True)
+    if _streams(g, STREAMED_TAPS) and max(g.stride) <= STREAMED_STRIDE:
+        _stream_dgrad(dy, w, dx, g)
         return
     launch(
         direct_dgrad_kernel,
@@ -92,11 +97,12 @@ def wgrad(dy: Tensor, x: Tensor, dw: Tensor, partial: Tensor, g: Conv2dGeometry,
     pixels = g.n * g.p * g.q
     channels_last = is_channels_last(dy)
     arguments: dict[str, Any] = {"dy_ptr": dy, "x_ptr": x, "dw_ptr": partial, "pixels": pixels}
-    if _streams(g, SUMMED_TAPS):
+    if _streams(g, STREAMED_TAPS):
         block_p, block_c = (8, 64) if channels_last else (128, 4)
+        tap_rows = math.ceil(g.r / math.ceil(g.r * g.s / SUMMED_TAPS))
         launch(
             depthwise_wgrad_kernel,
-            splits * math.ceil(g.k / block_c),
+            splits * math.ceil(g.r / tap_rows) * math.ceil(g.k / block_c),
             **arguments,
             pixels_per_split=per_split(pixels, splits, block_p),
             c=g.c,
@@ -108,9 +114,10 @@ def wgrad(dy: Tensor, x: Tensor, dw: Tensor, partial: Tensor, g: Conv2dGeometry,
             **strides("x", x, "nchw"),
             stride_dw_split=dw.numel(),
             **_tap_strides("dw", dw),
-            **_window(g, g.stride, (g.padding[0], g.padding[2])),
+            **_window(g),
             INDEX=index(dy, x, dw),
             ACC=accumulator(dy),
+            TAP_ROWS=tap_rows,
             BLOCK_P=block_p,
             BLOCK_C=block_c,
         )
@@ -150,20 +157,10 @@ def per_split(pixels: int, splits: int, block: int) -> int:
     return math.ceil(pixels / splits / block) * block
 
 
-def _stream(
-    x: Tensor,
-    w: Tensor,
-    bias: Tensor | None,
-    y: Tensor,
-    g: Conv2dGeometry,
-    padding: tuple[int, int],
-    stride: tuple[int, int],
-    *,
-    relu: bool,
-    flip: bool,
-) -> None:
+def _stream(x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, g: Conv2dGeometry, relu: bool) -> None:
     n, c, p, q = y.shape
     channels_last = is_channels_last(y)
+    w = _packed(w, channels_last)
     rows = 4 if g.r * g.s <= 9 else 2
     block_q, block_c = (16, 64) if channels_last else (64, 4)
     launch(
@@ -181,8 +178,7 @@ def _stream(
         **strides("x", x, "nchw"),
         **_tap_strides("w", w),
         **strides("y", y, "ncpq"),
-        **_window(g, stride, padding),
-        FLIP=flip,
+        **_window(g),
         HAS_BIAS=bias is not None,
         RELU=relu,
         INDEX=index(x, w, y),
@@ -193,11 +189,61 @@ def _stream(
     )
 
 
+def _stream_dgrad(dy: Tensor, w: Tensor, dx: Tensor, g: Conv2dGeometry) -> None:
+    channels_last = is_channels_last(dx)
+    w = _packed(w, channels_last)
+    period = g.stride[0] * g.stride[1]
+    rows = max(1, (4 if g.r * g.s <= 9 else 2) * 2 // period) if period > 1 else 4 if g.r * g.s <= 9 else 2
+    block_q, block_c = (16, 64) if channels_last else (64, 4)
+    first_p, num_p = _reach(rows * g.stride[0], g.r, g.stride[0], g.padding[0])
+    first_q, num_q = _reach(g.stride[1], g.s, g.stride[1], g.padding[2])
+    blocks = math.ceil(g.h / (rows * g.stride[0])) * math.ceil(g.w / (block_q * g.stride[1]))
+    launch(
+        depthwise_dgrad_kernel,
+        g.n * math.ceil(g.c / block_c) * blocks,
+        dy_ptr=dy,
+        w_ptr=w,
+        dx_ptr=dx,
+        c=g.c,
+        h=g.h,
+        w=g.w,
+        p=g.p,
+        q=g.q,
+        **strides("dy", dy, "ncpq"),
+        **_tap_strides("w", w),
+        **strides("dx", dx, "nchw"),
+        **_window(g),
+        FIRST_P=first_p,
+        FIRST_Q=first_q,
+        NUM_P=num_p,
+        NUM_Q=num_q,
+        PAIRS=g.stride[1] == 2 and not channels_last,
+        INDEX=index(dy, w, dx),
+        ACC=accumulator(dy),
+        ROWS=rows,
+        BLOCK_Q=block_q,
+        BLOCK_C=block_c,
+    )
+
+
+def _packed(w: Tensor, channels_last: bool) -> Tensor:
+    """Depthwise weights [c, 1, r, s], with adjacent channels if that pays."""
+    if not channels_last or w.shape[2] * w.shape[3] <= SCATTERED_TAPS:
+        return w
+    return channels_innermost(w.transpose(0, 1)).transpose(0, 1)
+
+
+def _reach(size: int, taps: int, stride: int, padding: int) -> tuple[int, int]:
+    """The first and the number of the outputs that the inputs 0 .. size - 1 feed, edges of the map aside."""
+    first = -((taps - 1 - padding) // stride)
+    return first, max(0, (size - 1 + padding) // stride - first + 1)
+
+
 def _tap_strides(name: str, w: Tensor) -> dict[str, int]:
     """Strides of a depthwise weight [c, 1, r, s], whose second axis has one element."""
     return {key: step for key, step in strides(name, w, "c-rs").items() if not key.endswith("-")}
 
 
-def _window(g: Conv2dGeometry, stride: tuple[int, int], padding: tuple[int, int]) -> dict[str, int]:
-    names = ("R", "S", "STRIDE_H", "STRIDE_W", "PAD_H", "PAD_W")
-    return dict(zip(names, (g.r, g.s, *stride, *padding), strict=True))
+def _window(g: Conv2dGeometry) -> dict[str, int]:
+    """The constexprs of a window without dilation."""
+    return {name: value for name, value in window(g).items() if not name.startswith("DIL")}

@@ -21,6 +21,7 @@ KERNELS = {
     "wgrad_kernel",
     "dz_kernel",
     "depthwise_kernel",
+    "depthwise_dgrad_kernel",
     "depthwise_wgrad_kernel",
     "direct_fprop_kernel",
     "direct_dgrad_kernel",
