@@ -75,7 +75,12 @@ CASES = (
     Case("maxpool2x2", _pool(kernels.max_pool2d, (32, 64, 56, 56), kernel_size=2)),
     Case("maxpool3x3/2", _pool(kernels.max_pool2d, (32, 64, 112, 112), kernel_size=3, stride=2, padding=1)),
     Case("avgpool2x2", _pool(kernels.avg_pool2d, (32, 64, 56, 56), kernel_size=2)),
-    Case("avgpool7x7", _pool(kernels.avg_pool2d, (32, 512, 7, 7), kernel_size=7)),
+    Case("avgpool3x3/2", _pool(kernels.avg_pool2d, (32, 64, 112, 112), kernel_size=3, stride=2, padding=1)),
+    Case("maxpool3x3/2 ceil", _pool(kernels.max_pool2d, (32, 64, 56, 56), kernel_size=3, stride=2, ceil_mode=True)),
+    Case("maxpool3x3", _pool(kernels.max_pool2d, (32, 64, 28, 28), kernel_size=3, stride=1, padding=1)),
+    Case("avgpool3x3", _pool(kernels.avg_pool2d, (32, 64, 28, 28), kernel_size=3, stride=1, padding=1)),
+    Case("globalpool 8x8", _pool(kernels.avg_pool2d, (32, 512, 8, 8), kernel_size=8)),
+    Case("globalpool 7x7", _pool(kernels.avg_pool2d, (32, 512, 7, 7), kernel_size=7)),
 )
 
 

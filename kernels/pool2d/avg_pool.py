@@ -14,7 +14,7 @@ from kernels.common.jit import coordinates, first_tap
 
 
 @triton.jit
-def _divisor(o_p, o_q, h, w, divisor, KH, KW, STRIDE_H, STRIDE_W, PAD_H, PAD_W, COUNT_PAD: tl.constexpr):
+def divisor_of(o_p, o_q, h, w, divisor, KH, KW, STRIDE_H, STRIDE_W, PAD_H, PAD_W, COUNT_PAD: tl.constexpr):
     """d of the window at output (o_p, o_q), as float32: window sizes are exact there."""
     o_top = o_p * STRIDE_H - PAD_H
     o_left = o_q * STRIDE_W - PAD_W
@@ -67,7 +67,7 @@ def avg_pool_kernel(
             o_w = o_q * STRIDE_W - PAD_W + j
             o_x = (zero + o_h) * stride_x_h + (zero + o_w) * stride_x_w
             b_sum += tl.load(p_x + o_x, mask=m_row & (o_w >= 0) & (o_w < w), other=0.0).to(ACC)
-    b_d = _divisor(o_p, o_q, h, w, divisor, KH, KW, STRIDE_H, STRIDE_W, PAD_H, PAD_W, COUNT_PAD)
+    b_d = divisor_of(o_p, o_q, h, w, divisor, KH, KW, STRIDE_H, STRIDE_W, PAD_H, PAD_W, COUNT_PAD)
     tl.store(y_ptr + o, (b_sum / b_d.to(ACC)).to(y_ptr.dtype.element_ty), mask=m)
 
 
@@ -114,6 +114,6 @@ def avg_pool_backward_kernel(
             m_dy = m_row & (j_first + b * STRIDE_W < KW) & (o_q >= 0) & (o_q < q)
             o_dy = (zero + o_p) * stride_dy_p + (zero + o_q) * stride_dy_q
             b_dy = tl.load(p_dy + o_dy, mask=m_dy, other=0.0).to(ACC)
-            b_d = _divisor(o_p, o_q, h, w, divisor, KH, KW, STRIDE_H, STRIDE_W, PAD_H, PAD_W, COUNT_PAD)
+            b_d = divisor_of(o_p, o_q, h, w, divisor, KH, KW, STRIDE_H, STRIDE_W, PAD_H, PAD_W, COUNT_PAD)
             b_dx += tl.where(m_dy, b_dy / tl.where(m_dy, b_d, 1).to(ACC), 0.0)
     tl.store(dx_ptr + o, b_dx.to(dx_ptr.dtype.element_ty), mask=m)

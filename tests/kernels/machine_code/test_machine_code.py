@@ -36,20 +36,25 @@ KERNELS = {
     "reduce_splits_kernel",
     "max_pool_kernel",
     "max_pool_backward_kernel",
-    "max_pool_2x2_kernel",
-    "max_pool_2x2_backward_kernel",
+    "stride2_pool_kernel",
+    "stride2_pool_backward_kernel",
     "avg_pool_kernel",
     "avg_pool_backward_kernel",
+    "global_avg_pool_kernel",
+    "global_avg_pool_backward_kernel",
 }
 TMA = {"matmul_kernel", *(f"batch_{name}_kernel" for name in ("fprop", "fprop_pool", "dgrad", "wgrad"))}
 
 
 @cache
-def inspect(target: str, dtypes: tuple[str, ...], directory: str) -> list[dict[str, Any]]:
+def inspect(
+    target: str, dtypes: tuple[str, ...], directory: str, kernel: str = "", representative: bool = True
+) -> list[dict[str, Any]]:
     """Rows of `python -m bench inspect`, in a process whose Triton compiles."""
-    file = Path(directory) / f"{target}-{'-'.join(dtypes)}.jsonl"
+    file = Path(directory) / f"{target}-{'-'.join(dtypes)}-{kernel}.jsonl"
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "bench", "inspect", "--representative", "--arch", target, "--processes", "1"]
+    command = [sys.executable, "-m", "bench", "inspect", kernel, "--arch", target, "--processes", "1"]
+    command += ["--representative"] if representative else []
     done = subprocess.run(
         [*command, "--dtype", *dtypes, "--json", str(file)],
         cwd=ROOT,
@@ -94,6 +99,20 @@ def _check_hopper_loop(row: dict[str, Any]) -> None:
             assert "shared_load" not in loop, f"{row['kernel']} reads its operands into registers: {loop}"
     elif row["case"].startswith("conv3x3") and row["layout"] == "channels_last":
         assert loop["async_copy"] == loop["async_copy_16"], f"{row['kernel']} {row['case']}: {loop}"
+
+
+def test_pools_move_16_bytes_at_a_time(directory: str) -> None:
+    """Maps of aligned rows on Hopper; what is narrower: a square's third column (of 9 taps 3), one-byte codes."""
+    rows = inspect("sm_90", ("float16",), directory, kernel="stride2", representative=False)
+    assert {row["layout"] for row in rows} == {"nchw", "channels_last"}
+    for row in (r for r in rows if "ceil" not in r["case"]):  # its rows of 28 elements are not aligned
+        total, forward = row["total"], "backward" not in row["kernel"]
+        of_three, coded = "3x3" in row["case"], row["case"].startswith("max")
+        wide = {(True, False): 4, (True, True): 6}.get((forward, of_three)) or (4 if row["layout"] != "nchw" else 2)
+        if not forward and not of_three:
+            wide = 1
+        assert total["load_16"] == wide, row
+        assert total["store_16"] == total["store"] - (forward and coded) == (1 if forward else 4), row
 
 
 def test_float64_and_bfloat16_are_clean_on_hopper(directory: str) -> None:

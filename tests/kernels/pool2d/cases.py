@@ -15,6 +15,11 @@ def _both(name: str, x: tuple[int, ...], kernel_size: Any, **options: Any) -> li
 
 CASES = [
     *_both("2x2", (2, 3, 6, 8), 2),
+    *_both("3x3 over even planes", (2, 3, 6, 8), 3, stride=2, padding=1),
+    *_both("3x3 over even planes, ceil", (2, 3, 6, 8), 3, stride=2, ceil_mode=True),
+    *_both("3x3 over even planes, beyond one block", (2, 3, 20, 18), 3, stride=2, padding=1),
+    *_both("3x3 over a plane of one square", (3, 2, 2, 2), 3, stride=2, padding=1),
+    *_both("whole plane, many pixels", (2, 5, 23, 24), (23, 24)),
     *_both("overlapping", (2, 3, 7, 8), 3, stride=2, padding=1),
     *_both("stride beyond the window", (2, 3, 9, 8), 2, stride=(3, 4)),
     *_both("unequal window", (2, 3, 7, 8), (2, 3), stride=(1, 2), padding=(1, 0)),
@@ -48,6 +53,19 @@ CASES = [
         "avg_pool2d",
         ((2, 3, 6, 6),),
         {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True, "count_include_pad": False},
+    ),
+    Problem(
+        "avg of even planes without the padding",
+        "avg_pool2d",
+        ((2, 3, 6, 8),),
+        {"kernel_size": 3, "stride": 2, "padding": 1, "count_include_pad": False},
+    ),
+    Problem("avg of planes, divisor", "avg_pool2d", ((2, 9, 5, 4),), {"kernel_size": (5, 4), "divisor_override": -3}),
+    Problem(
+        "avg of even planes, ceil, divisor",
+        "avg_pool2d",
+        ((2, 3, 6, 8),),
+        {"kernel_size": 3, "stride": 2, "ceil_mode": True, "divisor_override": 7},
     ),
     Problem(
         "avg with a divisor",
