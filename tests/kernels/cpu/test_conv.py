@@ -33,6 +33,12 @@ DEPTHWISE: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = 
     "dilated": ((1, 4, 33, 35), (4, 1, 3, 3), {"padding": 2, "dilation": 2, "groups": 4}),
     "many bands": ((2, 3, 150, 140), (3, 1, 3, 3), {"padding": 1, "groups": 3}),
     "no padding": ((1, 6, 20, 90), (6, 1, 3, 5), {"groups": 6}),
+    "5x5, stride 2": ((2, 6, 33, 47), (6, 1, 5, 5), {"padding": 2, "stride": 2, "groups": 6}),
+    "narrow": ((2, 12, 14, 14), (12, 1, 3, 3), {"padding": 1, "groups": 12}),
+    "narrow, stride 2": ((2, 7, 31, 27), (7, 1, 3, 3), {"padding": 1, "stride": 2, "groups": 7}),
+    "narrow 5x5": ((1, 8, 16, 7), (8, 1, 5, 5), {"padding": 2, "groups": 8}),
+    "narrow 5x5, stride 2": ((1, 8, 16, 13), (8, 1, 5, 5), {"padding": 2, "stride": 2, "groups": 8}),
+    "unequal strides": ((1, 5, 24, 26), (5, 1, 3, 3), {"padding": 1, "stride": (2, 1), "groups": 5}),
 }
 ALL = {**{f"direct {k}": v for k, v in DIRECT.items()}, **{f"depthwise {k}": v for k, v in DEPTHWISE.items()}}
 
