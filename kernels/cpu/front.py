@@ -104,14 +104,14 @@ class Memory:
         """Keep a call that has just run, when it comes for the second time: a guard costs 10 us to make."""
         if self.front is None or native.KERNELS is None:
             return
+        if not eager() or any(t is not None and type(t) not in TYPES for t in tensors):
+            return
         key = (*(None if t is None else t.shape for t in tensors[:2]), numbers)
         try:
             times = self.seen[key] = self.seen.get(key, 0) + 1
         except TypeError:  # a list among the numbers
             return
         if times == 1 or times > MOST_ALIKE or not plain_numbers(numbers):
-            return
-        if not eager() or any(t is not None and type(t) not in TYPES for t in tensors):
             return
         if len(self.seen) > MOST:
             self.forget()
@@ -133,33 +133,39 @@ def plain_numbers(value: Any) -> bool:
     return value is None or type(value) in (int, bool, str)
 
 
+def guard_of(tensors: list[Tensor]) -> Any:
+    """What tells whether other tensors are like these; None where this torch has no such guard."""
+    try:
+        check = _guards.TensorGuards(
+            *tensors,
+            dynamic_dims_sizes=[list(t.shape) for t in tensors],
+            dynamic_dims_strides=[list(t.stride()) for t in tensors],
+        ).check
+    except (AttributeError, TypeError, RuntimeError):
+        return None
+    return check if check(*tensors) else None
+
+
 def entry_of(tensors: tuple[Tensor | None, ...], numbers: tuple[Any, ...], how: Action | Kernel) -> Any:
     """The entry of a call, None where this torch has no such guard."""
     present = [t for t in tensors if t is not None]
-    safe = isinstance(how, Action) and how.safe
-    guarded = present[:1] if safe else present
-    try:
-        guard = _guards.TensorGuards(
-            *guarded,
-            dynamic_dims_sizes=[list(t.shape) for t in guarded],
-            dynamic_dims_strides=[list(t.stride()) for t in guarded],
-        )
-    except (AttributeError, TypeError, RuntimeError):
-        return None
-    if not guard.check(*guarded):
+    check = guard_of(present)
+    if check is None:
         return None
     about = {
-        "check": guard.check,
+        "check": check,
         "numbers": numbers,
         "kernels": native.KERNELS,
         "absent": sum(1 << i for i, t in enumerate(tensors) if t is None),
         "grad": int(torch.is_grad_enabled()) if any(t.requires_grad for t in present) else -1,
         "threads": torch.get_num_threads(),
-        "safe": safe,
     }
     assert _front is not None and native.KERNELS is not None
     if isinstance(how, Action):
-        return _front.Entry(**about, kind=KINDS["callable"], relu=how.relu, action=how.function, extra=how.extra)
+        quick = {"quick": guard_of(present[:1])} if how.safe else {}
+        return _front.Entry(
+            **about, **quick, kind=KINDS["callable"], relu=how.relu, action=how.function, extra=how.extra
+        )
     return _front.Entry(
         **about,
         kind=KINDS[how.kind],

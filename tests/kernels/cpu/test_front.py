@@ -168,6 +168,17 @@ def test_it_stays_silent_where_the_call_is_another() -> None:
         assert not answers(x, w, b) or torch.equal(conv.conv2d(x, w, b, *numbers), conv.conv2d(x, w, b, *numbers))
 
 
+def test_torchs_choice_for_one_weight_is_not_that_for_another() -> None:
+    """A weight in channels_last is torch's; the same shapes in NCHW are the kernel's."""
+    x, w = torch.randn(1, 1, 32, 32), torch.randn(4, 1, 3, 3)
+    last = w.clone(memory_format=torch.channels_last)
+    last = last.as_strided(w.shape, (9, 1, 3, 1)) if last.stride() == w.stride() else last
+    for _ in range(2):
+        conv.conv2d_relu(x, last, None)
+    assert known(front.conv2d_relu, x, last, None, 1, 0, 1, 1) is not None
+    assert known(front.conv2d_relu, x, w, None, 1, 0, 1, 1) is None
+
+
 def test_it_stays_silent_in_every_mode(monkeypatch: pytest.MonkeyPatch) -> None:
     x, w, b = torch.randn(X), torch.randn(W), torch.randn(B)
     numbers = (1, 1, 1, 1)

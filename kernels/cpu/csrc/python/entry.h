@@ -26,10 +26,10 @@ PyObject *s_is_cpu, *s_shape, *s_data_ptr, *s_level, *s_kernels, *s_relu;
 struct Entry {
     PyObject_HEAD
     PyObject *check, *numbers, *kernels;        // TensorGuards.check; the numbers of the call; native.KERNELS
+    PyObject* quick;                            // of the first tensor alone, where torch's own operator runs; or null
     PyObject *action, *extra;                   // called with the tensors and these, where there is no kernel
     PyObject *plan, *shape, *stride, *dtype;    // of a kernel: kept alive; its result
     long absent, grad, threads, kind, relu;     // bit i: tensor i is None; grad mode asked, -1 any
-    int safe;
     void *function, *address;                   // of a kernel, and of its plan
 };
 
@@ -85,13 +85,16 @@ bool unchanged(Entry* e) {
     return as_many;
 }
 
-bool fits(Entry* e, PyObject* const* args, Py_ssize_t tensors, PyObject* const* given, Py_ssize_t count, long absent) {
+// Whether the call is the entry's. `again`: it came with this second tensor before.
+bool fits(Entry* e, PyObject* const* args, Py_ssize_t tensors, PyObject* const* given, Py_ssize_t count, long absent,
+          bool again) {
     if (e->absent != absent) return false;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(e->numbers); i++)
         if (!same(PyTuple_GET_ITEM(e->numbers, i), args[tensors + i])) return false;
     if (e->grad >= 0 && truth(torchs.grad_enabled) != e->grad) return false;
-    if (!e->safe && !(calm() && unchanged(e))) return false;
-    PyObject* passed = PyObject_Vectorcall(e->check, given, e->safe ? 1 : size_t(count), nullptr);
+    if (!e->quick && !(calm() && unchanged(e))) return false;
+    PyObject* passed = e->quick && again ? PyObject_CallOneArg(e->quick, given[0])
+                                         : PyObject_Vectorcall(e->check, given, size_t(count), nullptr);
     bool is = passed == Py_True;
     Py_XDECREF(passed);
     return is;

@@ -6,8 +6,8 @@
 // it holds no tensor, so nothing can go stale. It answers None for a call that it does not know, or while a mode,
 // transform or other backend is in force: then kernels/cpu decides. Costs 0.6 us, where the same in Python costs 4.
 //
-// An entry that runs torch's own operator (`safe`) is right for any tensors in any mode, so it asks less: the first
-// tensor and the numbers tell whether the choice still holds. 0.2 us.
+// An entry that runs torch's own operator (`quick`) is right for any tensors in any mode, so it asks less: with a second
+// tensor seen before, the first tensor and the numbers tell whether the choice still holds. 0.2 us.
 //
 // CPython's C API only: nothing of torch is compiled against. Everything runs under the GIL but the kernels.
 #include "entry.h"
@@ -75,7 +75,7 @@ PyObject* call_front(PyObject* self, PyObject* const* args, size_t flags, PyObje
     size_t place = (reinterpret_cast<uintptr_t>(second) >> 5) % SLOTS;
     PyObject* found = f->seen[place] == second ? f->slot[place] : nullptr;
     Py_XINCREF(found);
-    if (found && !fits(reinterpret_cast<Entry*>(found), args, f->tensors, given, count, absent)) {
+    if (found && !fits(reinterpret_cast<Entry*>(found), args, f->tensors, given, count, absent, true)) {
         Py_CLEAR(found);
         PyErr_Clear();
     }
@@ -89,7 +89,7 @@ PyObject* call_front(PyObject* self, PyObject* const* args, size_t flags, PyObje
     Py_XINCREF(list);
     for (Py_ssize_t i = 0; list && !found && i < PyList_GET_SIZE(list); i++) {
         found = Py_NewRef(PyList_GET_ITEM(list, i));
-        if (!fits(reinterpret_cast<Entry*>(found), args, f->tensors, given, count, absent)) {
+        if (!fits(reinterpret_cast<Entry*>(found), args, f->tensors, given, count, absent, false)) {
             Py_CLEAR(found);
             PyErr_Clear();
         } else {
@@ -112,18 +112,18 @@ PyObject* call_front(PyObject* self, PyObject* const* args, size_t flags, PyObje
 int entry_init(PyObject* self, PyObject* args, PyObject* keywords) {
     Entry* e = reinterpret_cast<Entry*>(self);
     static const char* names[] = {"check", "numbers", "kernels", "absent",   "grad",    "threads", "kind",  "relu",
-                                  "action", "extra",  "function", "address", "plan", "shape", "stride", "dtype", "safe", nullptr};
+                                  "action", "extra",  "function", "address", "plan", "shape", "stride", "dtype", "quick", nullptr};
     PyObject *check, *numbers, *kernels, *action = Py_None, *extra = nullptr;
-    PyObject *plan = Py_None, *shape = Py_None, *stride = Py_None, *dtype = Py_None;
+    PyObject *plan = Py_None, *shape = Py_None, *stride = Py_None, *dtype = Py_None, *quick = nullptr;
     Py_ssize_t function = 0, address = 0;
     if (e->check) {
         PyErr_SetString(PyExc_RuntimeError, "an Entry is made once");
         return -1;
     }
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OO!Olllll|OO!nnOOOOp", const_cast<char**>(names), &check,
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OO!Olllll|OO!nnOOOOO", const_cast<char**>(names), &check,
                                      &PyTuple_Type, &numbers, &kernels, &e->absent, &e->grad, &e->threads, &e->kind,
                                      &e->relu, &action, &PyTuple_Type, &extra, &function, &address, &plan, &shape,
-                                     &stride, &dtype, &e->safe))
+                                     &stride, &dtype, &quick))
         return -1;
     if (e->kind == CALLABLE ? !PyCallable_Check(action) || !extra : !function || !address) {
         PyErr_SetString(PyExc_ValueError, "an Entry needs a callable and its arguments, or a kernel and its plan");
@@ -134,17 +134,18 @@ int entry_init(PyObject* self, PyObject* args, PyObject* keywords) {
         return -1;
     }
     e->function = reinterpret_cast<void*>(function), e->address = reinterpret_cast<void*>(address);
-    PyObject* from[] = {check, numbers, kernels, action, extra, plan, shape, stride, dtype};
+    PyObject* from[] = {check, numbers, kernels, action, extra, plan, shape, stride, dtype, quick};
     PyObject** to[] = {&e->check, &e->numbers, &e->kernels, &e->action, &e->extra,
-                       &e->plan,  &e->shape,   &e->stride,  &e->dtype};
-    for (int i = 0; i < 9; i++) *to[i] = Py_XNewRef(from[i]);
+                       &e->plan,  &e->shape,   &e->stride,  &e->dtype,  &e->quick};
+    for (int i = 0; i < 10; i++) *to[i] = Py_XNewRef(from[i]);
     return 0;
 }
 
 void entry_free(PyObject* self) {
     Entry* e = reinterpret_cast<Entry*>(self);
-    for (PyObject* o : {e->check, e->numbers, e->kernels, e->action, e->extra, e->plan, e->shape, e->stride, e->dtype})
-        Py_XDECREF(o);
+    PyObject* held[] = {e->check, e->numbers, e->kernels, e->action, e->extra,
+                        e->plan,  e->shape,   e->stride,  e->dtype,  e->quick};
+    for (PyObject* o : held) Py_XDECREF(o);
     PyTypeObject* type = Py_TYPE(self);
     type->tp_free(self);
     Py_DECREF(type);
