@@ -77,7 +77,10 @@ def _specialize(kernel: Any, arguments: dict[str, Any]) -> tuple[dict[str, str],
 
 def compile_launch(launch: Launch, target: str) -> Compiled:
     """Compile `launch` for one of TARGETS. Needs a process without TRITON_INTERPRET; raises what Triton raises."""
-    signature, constants, attributes = _specialize(launch.kernel, launch.arguments)
+    arguments = launch.arguments
+    if target.startswith("gfx") and arguments.get("PRECISION") == "tf32":  # what input_precision gives there
+        arguments = {**arguments, "PRECISION": "tf32 portable"}
+    signature, constants, attributes = _specialize(launch.kernel, arguments)
     source = ASTSource(fn=launch.kernel, signature=signature, constexprs=constants, attrs=attributes)
     compiled = triton.compile(source, target=TARGETS[target], options=dict(launch.options))
     code = compiled.asm.get("cubin") or compiled.asm.get("hsaco")

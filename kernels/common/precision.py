@@ -36,5 +36,7 @@ def flags() -> tuple[Any, Any]:
 
 
 def input_precision(dtype: torch.dtype) -> str:
-    """tl.dot's input_precision: "tf32" for float32 where torch allows it, "ieee" otherwise."""
-    return "tf32" if dtype == torch.float32 and tf32_allowed() else "ieee"
+    """PRECISION of common/jit.dot: "tf32" for float32 where torch allows it ("tf32 portable" on AMD), else "ieee"."""
+    if dtype != torch.float32 or not tf32_allowed():
+        return "ieee"
+    return "tf32" if torch.version.hip is None else "tf32 portable"

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from kernels.common.layout import empty
-from kernels.common.precision import input_precision
 from kernels.conv2d import descriptors
 from kernels.conv2d.arguments import index, launch_gemm, strides, window
 from kernels.conv2d.batch_dgrad import batch_dgrad_kernel
@@ -164,4 +163,4 @@ def _parts(out: Tensor, y: Tensor, plan: Plan) -> Any:
 
 
 def _launch(kernel: Any, grid: int, tile: Tile, operand: Tensor, **arguments: Any) -> None:
-    launch_gemm(kernel, grid, tile, **arguments, PRECISION=input_precision(operand.dtype))
+    launch_gemm(kernel, grid, tile, **arguments, PRECISION=descriptors.precision(operand.dtype))

@@ -56,10 +56,14 @@ def stage_bytes(which: str, block_m: int, block_n: int, block_k: int, itemsize: 
     return (rows + block_n) * block_k * itemsize
 
 
-def _tile(which: str, block_m: int, block_n: int, block_k: int, itemsize: int, shared: int) -> Tile:
-    """The tile with as many stages (2 or 3) as `shared` bytes hold."""
-    warps = 8 if block_m * block_n >= 128 * 128 else 4
-    stages = 3 if 3 * stage_bytes(which, block_m, block_n, block_k, itemsize) <= shared else 2
+def _tile(which: str, block_m: int, block_n: int, block_k: int, itemsize: int, card: Card) -> Tile:
+    """The tile with as many stages (2 or 3) as shared memory holds. Without wgmma float32 operands are rounded to TF32
+    in registers, which eight warps have enough of."""
+    if itemsize == 4 and not card.tma:
+        warps = 8 if block_m * block_n >= (64 * 32 if which == "fprop_pool" else 128 * 64) else 4
+    else:
+        warps = 8 if block_m * block_n >= 128 * 128 else 4
+    stages = 3 if 3 * stage_bytes(which, block_m, block_n, block_k, itemsize) <= card.shared else 2
     return Tile(block_m, block_n, block_k, warps, stages)
 
 
@@ -75,7 +79,8 @@ def tiles(which: str, itemsize: int, card: Card = H100, packed: bool = True) -> 
     if itemsize == 8:
         tall, wide = (16, 32), (16, 32)
     elif not packed:
-        tall, wide, block_k = (16, 32) if which == "dgrad" else (16, 32, 64), (16, 32, 64), 32
+        small = which == "dgrad" or (itemsize == 4 and not card.tma)
+        tall, wide, block_k = (16, 32) if small else (16, 32, 64), (16, 32, 64), 32
     else:
         tall, wide = (16, 32, 64, 128), (16, 32, 64, 128)
         if itemsize == 4 and not card.tma:
@@ -86,7 +91,7 @@ def tiles(which: str, itemsize: int, card: Card = H100, packed: bool = True) -> 
         tall = tall[1:]
     sizes = product(tall, wide, sorted({min(32, block_k), block_k}))
     return [
-        _tile(which, m, n, k, itemsize, card.shared)
+        _tile(which, m, n, k, itemsize, card)
         for m, n, k in sizes
         if 2 * stage_bytes(which, m, n, k, itemsize) <= card.shared
     ]

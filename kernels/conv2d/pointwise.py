@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from kernels.common.layout import empty
-from kernels.common.precision import input_precision
 from kernels.conv2d import descriptors
 from kernels.conv2d.arguments import launch_gemm, tiles
 from kernels.conv2d.geometry import Conv2dGeometry
@@ -92,5 +91,5 @@ def _launch(
         HAS_BIAS=bias is not None,
         RELU=relu,
         DTYPE=descriptors.DTYPES[out.dtype],
-        PRECISION=input_precision(dtype),
+        PRECISION=descriptors.precision(dtype),
     )

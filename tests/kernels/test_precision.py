@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+import triton.language as tl
+from triton import jit
 
 import kernels
-from kernels.common.launch import record
+from kernels.common.jit import nearest_tf32
+from kernels.common.launch import launch, record
 from tests.kernels.paths import Path
 from tests.kernels.problems import conv, judge, make
 
@@ -87,3 +90,22 @@ def test_low_precision_sums_in_float32(path: Path, dtype: torch.dtype) -> None:
     w[0, 0, 0, 0] = 2048
     y = kernels.conv2d(torch.ones(1, 512, 3, 3, device=path.device, dtype=dtype), w)
     assert float(y) == float(torch.tensor(2048 + 4607 / 64, dtype=dtype))
+
+
+@jit
+def _nearest(x_ptr, y_ptr, N: tl.constexpr):  # type: ignore[no-untyped-def]
+    o = tl.arange(0, N)
+    tl.store(y_ptr + o, nearest_tf32(tl.load(x_ptr + o)))
+
+
+def test_nearest_tf32(triton: Path) -> None:
+    """To nearest, ties away from zero, beyond the largest to infinity; NaN and infinities as they were."""
+    step, inf, nan = 2.0**-10, float("inf"), float("nan")
+    given = [1 + 0.4 * step, 1 + 0.6 * step, 1 + 0.5 * step, -1 - 0.5 * step, inf, -inf, nan, 3.4e38]
+    wanted = [1, 1 + step, 1 + step, -1 - step, inf, -inf, nan, 3.3994e38]
+    x = torch.tensor(given, device=triton.device)
+    x[6] = torch.tensor([0x7FFFFFFF], dtype=torch.int32).view(torch.float32)[0]  # the NaN that cards make
+    y = torch.empty_like(x)
+    launch(_nearest, 1, x_ptr=x, y_ptr=y, N=8)
+    torch.testing.assert_close(y.cpu(), torch.tensor(wanted), rtol=2e-5, atol=0, equal_nan=True)
+    assert y[:6].tolist() == wanted[:6]
