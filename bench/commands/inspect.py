@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--arch", nargs="*", default=["sm_90"], help="sm_80 sm_86 sm_89 sm_90 sm_100 sm_120 gfx942")
     parser.add_argument("--dtype", nargs="*", default=["float16", "float32"])
     parser.add_argument("--case", default="", help="part of a case's name; default: all")
+    parser.add_argument("--lenet", action="store_true", help="predicted times of the fused LeNet on an H100 instead")
     parser.add_argument("--representative", action="store_true", help="one program per kernel, dtype and card")
     parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="also write the rows as JSON lines")
     parser.add_argument("--processes", type=int, default=min(4, os.cpu_count() or 1))
@@ -39,6 +40,12 @@ def run(args: argparse.Namespace) -> int:
         if unknown:
             print(f"bench inspect: {name} {sorted(unknown)} is unknown; choose from {sorted(known)}", file=sys.stderr)
             return 2
+    if args.lenet:
+        from bench.machine_code.lenet import tables
+
+        for line in tables():
+            print(line, flush=True)
+        return 0
     work = jobs(args.arch, args.dtype, args.kernel, args.case)
     if args.representative:
         work = representative(work)

@@ -74,6 +74,14 @@ def count(lines: Iterable[str]) -> dict[str, int]:
     return {"all": len(code), **{name: n for name, n in counts.items() if n}}
 
 
+def disassembly(code: bytes, *options: str) -> list[str]:
+    """nvdisasm's lines for a cubin."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(code)
+        file.flush()
+        return _run("nvdisasm", *options, file.name).splitlines()
+
+
 def _run(tool: str, *arguments: str) -> str:
     done = subprocess.run([str(_TOOLS / tool), *arguments], capture_output=True, text=True, check=True)
     return done.stdout + done.stderr

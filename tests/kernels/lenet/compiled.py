@@ -10,31 +10,12 @@ import json
 import sys
 from typing import Any
 
-import torch
-
-import kernels
 from bench.machine_code.compile import CARDS, compile_launch
+from bench.machine_code.lenet import launches
 from bench.machine_code.read import read
-from cnn.models import LeNet
-from kernels.common.launch import Launch, record
-from kernels.lenet import lenet
-from kernels.lenet.plan import force_images
+from kernels.common.launch import Launch
 
-BATCH = 4096
 REGISTERS = 65_536
-
-
-def launches(arithmetic: str, images: int) -> list[Launch]:
-    """Those of inference, then those of a training step that are not among them."""
-    parameters, x = list(LeNet().parameters()), torch.zeros(BATCH, 1, 28, 28)
-    chosen = None if arithmetic == "flags" else arithmetic
-    with force_images(images), kernels.backend("triton"), record() as found:
-        with torch.no_grad():
-            lenet(x, parameters, arithmetic=chosen)
-        y = lenet(x, parameters, arithmetic=chosen)
-        torch.autograd.grad(y, parameters, torch.zeros_like(y))
-    unique = {(launch.kernel.__name__, launch.arguments.get("KEEP")): launch for launch in found}
-    return list(unique.values())
 
 
 def row(launch: Launch, target: str) -> dict[str, Any]:

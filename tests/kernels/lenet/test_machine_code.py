@@ -36,3 +36,25 @@ def test_the_kernels_on(target: str, choices: list[str]) -> None:
             assert row["resident"] >= 2, f"{about}: {row['registers']} registers, {row['shared']} bytes shared"
         if row["kernel"] in PRODUCTS:
             assert sum(row["total"].get(kind, 0) for kind in ("mma", "wgmma", "tcgen05")) > 0, about
+
+
+COUNT = """
+from bench.machine_code.lenet import cost, launches
+found = cost(launches("flags", 16)[1], 16, "sm_90")
+print(found.kernel, *found.stages, round(found.instructions))
+"""
+
+
+@pytest.mark.slow
+def test_the_readme_counts_the_instructions_there_are() -> None:
+    """Compilers differ a little: within 15 %."""
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", COUNT]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    kernel, *stages, count = done.stdout.split()
+    assert kernel == "forward" and stages == ["rest", "padding", "conv1", "conv2", "fc"]
+    rows = (ROOT / "kernels" / "lenet" / "README.md").read_text().splitlines()
+    row = next(row for row in rows if row.startswith("| forward | 16 |"))
+    written = int(row.split("|")[4].split("**")[1].replace(",", ""))
+    assert int(count) == pytest.approx(written, rel=0.15)

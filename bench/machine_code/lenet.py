@@ -1,0 +1,195 @@
+"""Predicted times of the fused LeNet: warp instructions an image out of its machine code, over a card's issue rate.
+
+A program's round takes its instructions a warp times the clocks between two of them: ALONE where a warp has its
+scheduler for itself, and SHARED for each warp where several share one. Both are assumptions, as is that instructions
+are the limit; the tensor cores' rate and the images' own bytes are others. Never a measurement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import torch
+
+import kernels
+from bench.machine_code.compile import compile_launch
+from bench.machine_code.executed import Loop, loops
+from bench.machine_code.read import read
+from cnn.models import LeNet
+from kernels.common.launch import Launch, record
+from kernels.common.roofline import LIMITS, START, Code
+from kernels.lenet import lenet, plan
+
+ALONE, SHARED = 4.0, 1 / 0.65
+SCHEDULERS = 4
+BATCH = 4096
+BATCHES = (1, 16, 256, 4096, 65536)
+ARITHMETIC = ("float32", "flags", "float16")
+# Multiply-adds an image of the convolutions' window products, zeros included: windows x patch x columns.
+FORWARD = 98 * 48 * 64 + 25 * 384 * 64
+PRODUCTS = {
+    "forward": FORWARD,
+    "forward, training": FORWARD,
+    "backward": 28 * 768 * 64,
+    "wgrad": 98 * 64 * 64 + 6 * 25 * 64 * 64,
+}
+Stage = tuple[str, bool, float, float]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """images: a program takes at a time; stages: warp instructions an image of all its warps, by name."""
+
+    kernel: str
+    images: int
+    warps: int
+    resident: int
+    stages: dict[str, float]
+
+    @property
+    def instructions(self) -> float:
+        """An image's, of all warps."""
+        return sum(self.stages.values())
+
+    def seconds(self, n: int, limits: Any) -> float:
+        """Predicted for n images, the start of the kernel apart."""
+        blocks = ceil(n / self.images)
+        resident = min(self.resident, plan.RESIDENT, ceil(blocks / limits.multiprocessors))
+        rounds = ceil(blocks / (limits.multiprocessors * resident))
+        clocks = max(ALONE, resident * self.warps / SCHEDULERS * SHARED)
+        return float(rounds * self.images * self.instructions / self.warps * clocks / limits.clock)
+
+
+def launches(arithmetic: str, images: int) -> list[Launch]:
+    """Those of inference, then those of a training step that are not among them."""
+    parameters, x = list(LeNet().parameters()), torch.zeros(BATCH, 1, 28, 28)
+    chosen = None if arithmetic == "flags" else arithmetic
+    with plan.force_images(images), kernels.backend("triton"), record() as found:
+        with torch.no_grad():
+            lenet(x, parameters, arithmetic=chosen)
+        y = lenet(x, parameters, arithmetic=chosen)
+        torch.autograd.grad(y, parameters, torch.zeros_like(y))
+    return list({(launch.kernel.__name__, launch.arguments.get("KEEP")): launch for launch in found}.values())
+
+
+def _stages(a: dict[str, Any], kernel: str, images: int) -> list[Stage]:
+    """(name, whether the compiler may have unrolled its loop, the loop's rounds an image, rounds of a loop inside)."""
+    if kernel == "backward_kernel":
+        h, w, f1, f2 = a["H1"], a["W1"], a["F1"], a["F2"]
+        features = a["C2"] * ((h - 4) // 2) * ((w - 4) // 2)
+        windows = ceil(images * ceil(h / 2) * ceil(w / 4) / a["BLOCK_M"]) / images
+        return [
+            ("fc3, fc2", True, ceil(f2 / a["BLOCK_K"]) / images, 1),
+            ("fc1", True, ceil(features / a["BLOCK_N"]) / images, ceil(f1 / a["BLOCK_K"])),
+            ("conv2", False, windows, 768 / a["BLOCK_C"]),
+        ]
+    h, w = ((a[side] + 2 * a["PAD"] - 4) // 2 for side in "HW")
+    pixels = ((h - 4) // 2) * ((w - 4) // 2)
+    inputs = (a["C2"] * pixels, a["F1"], a["F2"])
+    if kernel == "wgrad_kernel":
+        rows = [("fc", False, ceil(k / 64) / a["BLOCK_ROWS"], 1.0) for k in inputs]
+        convs = ((h * ceil(w / 2), 1), (pixels, 6))
+        return [*(("conv", False, n * parts / a["BLOCK_M"], 1.0) for n, parts in convs), *rows]
+    padded = ceil(images * (2 * h + 4) * (ceil(w / 2) * 4 + 4) / 1024) / images
+    first = (ceil(images * h * ceil(w / 2) / a["BLOCK_1"]) / images, 3.0)
+    second = (ceil(images * pixels / a["BLOCK_2"]) / images, 384 / a["BLOCK_C"])
+    return [
+        *([("padding", False, padded, 1.0)] if a["PADDED"] else []),
+        ("conv1", False, *first),
+        ("conv2", False, *second),
+        *(("fc", True, ceil(k / a["BLOCK_K"]) / images, 1.0) for k in inputs),
+    ]
+
+
+def cost(launch: Launch, images: int, target: str) -> Cost:
+    """The instructions of a launch with that many images a program."""
+    compiled, name = compile_launch(launch, target), launch.kernel.__name__
+    report = read(compiled)
+    stages = _stages(launch.arguments, name, images)
+    # A persistent kernel has its stages inside the loop over its images.
+    top = 0 if name == "wgrad_kernel" else 1
+    found = loops(compiled)
+    missing = len(stages) - sum(loop.depth == top for loop in found)
+    for stage in sorted((s for s in stages if s[1]), key=lambda s: s[2])[:missing]:
+        stages.remove(stage)
+    assert len(stages) == sum(loop.depth == top for loop in found), f"{name}: loops that are no stage"
+    counted: dict[str, float] = {}
+    following = iter(stages)
+    label, outer, inner = "rest", 1 / images, 1.0
+    for loop in found:
+        if loop.depth == top:
+            label, _, outer, inner = next(following)
+        rounds = 1 / images if loop.depth < top else outer * (inner if loop.depth > top else 1)
+        times = rounds / _unrolled(loop, label, launch.arguments)
+        key = label if loop.depth >= top else "rest"
+        counted[key] = counted.get(key, 0.0) + loop.own * times * report.num_warps
+    code = Code(report.registers, report.shared, report.num_warps, report.total, report.loop)
+    shown = name.removesuffix("_kernel") + (", training" if launch.arguments.get("KEEP") else "")
+    return Cost(shown, images, report.num_warps, code.resident, counted)
+
+
+def _unrolled(loop: Loop, label: str, a: dict[str, Any]) -> int:
+    """How many rounds the compiler put into one: a round of padding has four loads, one that copies ahead two commits,
+    and another round of a convolution the products of 64 rows by BLOCK_C."""
+    if label == "padding":
+        return max(1, loop.kinds["LDG"] // 4)
+    if loop.depth == 0 or (loop.depth == 1 and label.startswith("conv")):
+        return 1
+    if loop.kinds["LDGDEPBAR"]:
+        return max(1, loop.kinds["LDGDEPBAR"] // 2)
+    if not loop.kinds["HGMMA"]:
+        return 1
+    half = a["DTYPE"].primitive_bitwidth == 16
+    products: int = a["BLOCK_C"] // (16 if half else 8) * (3 if not half and a["CONV_PRECISION"] == "tf32x3" else 1)
+    return max(1, loop.kinds["HGMMA"] // products)
+
+
+def costs(arithmetic: str, target: str) -> dict[tuple[str, int], Cost]:
+    """By kernel and images at a time."""
+    found = {}
+    for images in (plan.LATENCY, plan.MIDDLE, plan.THROUGHPUT):
+        for launch in launches(arithmetic, images):
+            if launch.kernel.__name__ not in ("pack_kernel", "reduce_kernel"):
+                made = cost(launch, images, target)
+                found[made.kernel, images] = made
+    return found
+
+
+def tables() -> Iterator[str]:
+    """Markdown: instructions an image, and predicted times by batch."""
+    target = "sm_90"
+    limits = LIMITS[target]
+    by = {arithmetic: costs(arithmetic, target) for arithmetic in ARITHMETIC}
+    yield f"| warp instructions an image, {limits.card} | images | {' | '.join(ARITHMETIC)} |"
+    yield "|---|---|" + "---|" * len(ARITHMETIC)
+    for kernel, images in by[ARITHMETIC[0]]:
+        cells = []
+        for arithmetic in ARITHMETIC:
+            found = by[arithmetic][kernel, images]
+            parts = ", ".join(f"{name} {round(n, -1):,.0f}" for name, n in found.stages.items())
+            cells.append(f"**{round(found.instructions, -1):,.0f}** ({parts})")
+        yield f"| {kernel} | {images} | {' | '.join(cells)} |"
+    yield ""
+    head = [f"{work}, {arithmetic}" for work in ("inference", "training") for arithmetic in ARITHMETIC]
+    yield f"| predicted, {limits.card}, batch | {' | '.join(head)} |"
+    yield "|---|" + "---|" * len(head)
+    for n in BATCHES:
+        images = plan.images_at_a_time(n, limits.multiprocessors)
+        cells = []
+        for works in (("forward",), ("forward, training", "backward", "wgrad")):
+            for arithmetic in ARITHMETIC:
+                alone = works == ("forward",) and images == plan.LATENCY
+                starts = (1 if alone else 2) if len(works) == 1 else 5
+                rate = limits.rates["half" if arithmetic == "float16" else "tf32"] / (
+                    3 if arithmetic == "float32" else 1
+                )
+                busy = sum(
+                    max(by[arithmetic][kernel, images].seconds(n, limits), 2 * n * PRODUCTS[kernel] / rate)
+                    for kernel in works
+                )
+                least = n * 28 * 28 * 4 / limits.bandwidth
+                cells.append(f"{(max(busy, least) + starts * START) * 1e6:,.0f} us")
+        yield f"| {n:,} | {' | '.join(cells)} |"
