@@ -57,7 +57,7 @@ struct Band {
                 float* to = memory.get() + (c * rows + i) * d.sw * pitch;
                 if (top + i >= 0 && top + i < d.h)
                     split_row(x + (c * d.h + top + i) * d.w, d.w, d.pw, d.sw, to, pitch);
-                else
+                else if (outputs < d.p)  // else these rows are always the padding's, and zero from the start
                     memset(to, 0, d.sw * pitch * sizeof(float));
             }
     }
