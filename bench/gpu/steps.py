@@ -115,6 +115,14 @@ def tuning(name: str, share: float, *arguments: str) -> Step:
     return Step(name, share, work, ("-m", "bench", "tune", "--dry-run", *few))
 
 
+def accuracy(visit: Visit, seconds: float) -> Outcome:
+    """Errors against float64 beside torch's; TF32 among them, which only a card has."""
+    log, out = visit.folder / "logs" / "accuracy.log", visit.folder / "accuracy.md"
+    command = ["-m", "bench", "accuracy", "--device", visit.device, "--out", str(out)]
+    code = wait(child([sys.executable, *command], log), seconds)
+    return Outcome(code in (0, 1), code in (0, None), f"accuracy.md, exit code {code}: {tail(log, 2)}")
+
+
 def no_sanitizer() -> str | None:
     """Why the steps of compute-sanitizer cannot run, or None."""
     return None if sanitizer() else "compute-sanitizer is not on this machine"
@@ -152,6 +160,7 @@ def steps() -> list[Step]:
         rows("headline", "--set", "headline", "--providers", *HEADLINE, "--seconds", "0.6"),
         tuning("tune", 0.9),
         Step("cold", 0.5, cold, ("-m", "bench", "cold", "--device", "cpu", "--processes", "1", "--out", os.devnull)),
+        Step("accuracy", 0.2, accuracy, ("-m", "bench", "accuracy", "--help")),
         rows("rivals", "--set", "headline", "--providers", *RIVALS),
         *training.steps(),
         rows("all", "--set", "all", "--seconds", "0.5"),
