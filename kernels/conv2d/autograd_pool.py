@@ -68,6 +68,8 @@ def _jvp(ctx: Any, tx: Any, tw: Any, tb: Any, *_: Any) -> tuple[Tensor, None]:
 
 
 def _vmap(info: Any, dims: Any, x: Tensor, w: Tensor, b: Any, *rest: Any) -> Any:
+    """Mapped inputs join the batch. Mapped weights become groups, which the fused kernel has none of: the convolution
+    with its ReLU runs grouped and the pool after it, with the same values, codes and derivatives."""
     size = info.batch_size
     if dims[1] is None and dims[2] is None:
         dim = 0

@@ -157,3 +157,37 @@ def test_strides_that_reach_beyond_31_bits(
                 torch.testing.assert_close(
                     a, b, msg=lambda m, which=which, axis=axis: f"tensor {which}, axis {axis}: {m}"
                 )
+
+
+def _last_images_are_right(count: int, c: int, size: int, device: str, channels_last: bool) -> None:
+    """Of `count` images only the last two are not zero; they come out as they do alone, gradients too."""
+    form = torch.channels_last if channels_last else torch.contiguous_format
+    x = torch.zeros(count, c, size, size, dtype=torch.float16, device=device).to(memory_format=form)
+    few = torch.randn(2, c, size, size, device=device).half().contiguous(memory_format=form)
+    x[-2:] = few
+    w = torch.randn(c, c, 3, 3, device=device).half() / (3 * c**0.5)
+    calls: dict[str, Callable[[Tensor], Tensor]] = {
+        "conv2d": lambda t: kernels.conv2d(t, w, padding=1),
+        "max_pool2d": lambda t: kernels.max_pool2d(t, 3, 2, 1),
+        "avg_pool2d": lambda t: kernels.avg_pool2d(t, 2),
+    }
+    for name, call in calls.items():
+        results = []
+        for t in (x, few):
+            leaf = t.detach().requires_grad_()
+            y = call(leaf)
+            y.backward(y.detach())
+            results.append((y.detach()[-2:], leaf.grad[-2:]))
+            assert not y.detach()[: t.shape[0] - 2].any(), name
+        for got, want in zip(*results, strict=True):
+            # Another number of images is another plan, which rounds otherwise.
+            torch.testing.assert_close(got, want, rtol=1e-2, atol=1e-2, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_more_than_2_to_the_31_elements(triton: Path, channels_last: bool) -> None:
+    """The real thing on a card with room for it; four images, to see the test itself work, elsewhere."""
+    if triton.device == "cuda" and torch.cuda.mem_get_info()[0] < 40e9:
+        pytest.skip("needs 40 GB of the card's memory")
+    sizes = (33_000, 64, 32) if triton.device == "cuda" else (4, 3, 6)
+    _last_images_are_right(*sizes, triton.device, channels_last)

@@ -176,3 +176,23 @@ def test_functional_call_of_layers(path: Path) -> None:
     got, want = of(ours), of(models[0])
     for name in want:
         torch.testing.assert_close(got[name], want[name], **CLOSE)
+
+
+@pytest.mark.parametrize("pool", ["max", "avg"])
+def test_an_ensemble_of_fused_layers(path: Path, pool: str) -> None:
+    """Weights of several models at once, where the fused kernel gives way to a grouped convolution and a pool."""
+    layers = [kernels.ConvReLUPool2d(2, 3, 3, padding=1, pool=pool).to(path.device, torch.float64) for _ in range(3)]
+    stacked, _ = torch.func.stack_module_state(layers)
+    x = torch.randn(2, 2, 6, 6, device=path.device, dtype=torch.float64)
+
+    def loss(parameters: Any, image: Tensor) -> Tensor:
+        return functional_call(layers[0], parameters, (image,)).square().sum()
+
+    (got, got_x), values = vmap(torch.func.grad_and_value(loss, (0, 1)), in_dims=(0, None))(stacked, x)
+    for i, layer in enumerate(layers):
+        image = x.clone().requires_grad_()
+        value = layer(image).square().sum()
+        weight, bias, dx = torch.autograd.grad(value, [layer.weight, layer.bias, image])
+        torch.testing.assert_close(values[i], value.detach(), **CLOSE)
+        for a, b in ((got["weight"][i], weight), (got["bias"][i], bias), (got_x[i], dx)):
+            torch.testing.assert_close(a, b, **CLOSE)

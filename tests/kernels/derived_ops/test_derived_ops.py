@@ -5,6 +5,7 @@ torch's own samples of them are in tests/conformance.
 
 from __future__ import annotations
 
+import io
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -177,8 +178,9 @@ def test_empty_batches_and_windows_of_two_sizes(triton: Path) -> None:
         torch.testing.assert_close(kernels.adaptive_avg_pool2d(y, 2), F.adaptive_avg_pool2d(y, 2))
 
 
-def test_layers_on_the_triton_path(triton: Path) -> None:
-    layers = [
+def layers_and_shapes() -> list[tuple[nn.Module, tuple[int, ...]]]:
+    """torch's layer of every operator, and an input of it."""
+    return [
         (nn.ConvTranspose2d(4, 6, 3, 2, 1, 1, 2), (2, 4, 5, 5)),
         (nn.Conv1d(4, 6, 3, 2, 1, 2, 2, padding_mode="reflect"), (2, 4, 9)),
         (nn.MaxPool1d(3, 2, 1), (2, 4, 9)),
@@ -186,7 +188,34 @@ def test_layers_on_the_triton_path(triton: Path) -> None:
         (nn.AdaptiveAvgPool2d(1), (2, 4, 6, 6)),
         (nn.AdaptiveMaxPool2d((2, 3)), (2, 4, 6, 6)),
     ]
-    for layer, shape in layers:
+
+
+def test_layers_on_the_triton_path(triton: Path) -> None:
+    for layer, shape in layers_and_shapes():
         x = torch.randn(shape, device=triton.device)
         layer = layer.to(triton.device)
         torch.testing.assert_close(kernels.convert(layer)(x), layer(x))
+
+
+def test_layers_are_exported_and_come_back(path: Path) -> None:
+    for layer, shape in layers_and_shapes():
+        x = torch.randn(shape, device=path.device)
+        ours = kernels.convert(layer.to(path.device))
+        file = io.BytesIO()
+        torch.export.save(torch.export.export(ours, (x,)), file)
+        file.seek(0)
+        torch.testing.assert_close(torch.export.load(file).module()(x), layer(x))
+
+
+@pytest.mark.parametrize("layout", ["nchw", "channels_last"])
+def test_a_global_average_is_one_pass_each_way(layout: str, triton: Path) -> None:
+    """Also of planes too large for one lane a window, which "auto" leaves to torch in other pools."""
+    x = torch.randn(2, 3, 20, 16, device=triton.device, requires_grad=True)
+    if layout == "channels_last":
+        x = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+    with record() as launches:
+        kernels.adaptive_avg_pool2d(x, 1).sum().backward()
+    assert [launch.kernel.__name__ for launch in launches] == [
+        "global_avg_pool_kernel",
+        "global_avg_pool_backward_kernel",
+    ]

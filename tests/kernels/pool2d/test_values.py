@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 import kernels
+from kernels.common.launch import record
 from tests.compare import assert_exact, assert_same_form
 from tests.kernels.paths import Path
 from tests.kernels.pool2d.cases import CASES, HUGE_WINDOW
@@ -46,3 +47,30 @@ def test_ties_and_indices(path: Path, case: Problem) -> None:
     assert_exact(y, want_y)
     assert_exact(indices, want_indices)
     assert_same_form(indices, want_indices)
+
+
+KERNELS = {
+    "2x2": (2, {}, "stride2"),
+    "3x3 padded": (3, {"stride": 2, "padding": 1}, "stride2"),
+    "3x3 ceil": (3, {"stride": 2, "ceil_mode": True}, "stride2"),
+    "3x3 padded ceil: a window more": (3, {"stride": 2, "padding": 1, "ceil_mode": True}, None),
+    "3x3 with stride 1": (3, {"stride": 1, "padding": 1}, None),
+}
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("function", ["max_pool2d", "avg_pool2d"])
+@pytest.mark.parametrize("name", KERNELS)
+def test_which_kernel_runs(triton: Path, name: str, function: str, channels_last: bool) -> None:
+    """Squares of 2x2 pixels where they apply: forward in NCHW, backward in both layouts; one launch each."""
+    window, options, special = KERNELS[name]
+    form = torch.channels_last if channels_last else torch.contiguous_format
+    x = torch.randn(2, 3, 8, 6).contiguous(memory_format=form).requires_grad_()
+    with record() as launches:
+        getattr(kernels, function)(x, window, **options).sum().backward()
+    plain = function.removesuffix("2d")
+    names = [
+        f"{plain}_kernel" if special is None or channels_last else "stride2_pool_kernel",
+        f"{plain}_backward_kernel" if special is None else "stride2_pool_backward_kernel",
+    ]
+    assert [launch.kernel.__name__ for launch in launches] == names
