@@ -98,7 +98,7 @@ def wgrad(dy: Tensor, x: Tensor, dw: Tensor, partial: Tensor, g: Conv2dGeometry,
     channels_last = is_channels_last(dy)
     arguments: dict[str, Any] = {"dy_ptr": dy, "x_ptr": x, "dw_ptr": partial, "pixels": pixels}
     if _streams(g, STREAMED_TAPS):
-        block_p, block_c = (8, 64) if channels_last else (128, 4)
+        block_p, block_c = (8, 64) if channels_last else (128 if dy.element_size() < 8 else 64, 4)
         tap_rows = math.ceil(g.r / math.ceil(g.r * g.s / SUMMED_TAPS))
         launch(
             depthwise_wgrad_kernel,
