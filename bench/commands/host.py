@@ -27,14 +27,14 @@ def run(args: argparse.Namespace) -> int:
     from kernels.backend import HAS_TRITON
     from kernels.common.device import INTERPRET
 
+    if args.calls <= 0 or args.samples <= 0:
+        raise UserError("--calls and --samples must be greater than 0")
     if INTERPRET:
         print("bench host: unset TRITON_INTERPRET, which replaces the compiler", file=sys.stderr)
         return 2
     if not HAS_TRITON:
         print("bench host: triton is not installed", file=sys.stderr)
         return 2
-    if args.calls <= 0 or args.samples <= 0:
-        raise UserError("--calls and --samples must be greater than 0")
     from bench import rows
     from bench.facts import device_of, facts, results_folder
     from bench.host import cases, host_rows

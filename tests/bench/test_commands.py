@@ -63,6 +63,7 @@ def test_the_table_shows_times_ratios_and_what_was_not_timed(measured):
         (["run", "--minutes", "0"], "must be greater than 0"),
         (["run", "--interpret", "--device", "cpu"], "never timed"),
         (["cold", "--processes", "0"], "must be greater than 0"),
+        (["host", "--calls", "0"], "must be greater than 0"),
         (["gpu", "--minutes", "-1"], "must be greater than 0"),
         (["compare", "HEAD", "--rounds", "0"], "must be greater than 0"),
         (["report", "--results", "/nonexistent"], "has no rows"),
