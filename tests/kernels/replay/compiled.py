@@ -15,8 +15,10 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 import kernels
 from bench.host import host_rows
 from bench.nothing import NothingDriver, nothing
+from kernels.common.replay import Pass
 from kernels.common.signature import apart
 from kernels.lenet import lenet
+from tests.kernels.replay.doubling import doubled_end
 
 LAST = torch.channels_last
 HEAD = 9  # grid, stream, function, metadata, hooks: what comes before a kernel's arguments
@@ -104,6 +106,16 @@ def test_the_private_way_hands_over_what_the_public_way_does(driver: NothingDriv
             assert same(a, b, addresses), (name, a, b)
     for a, b in zip(first, second, strict=True):
         assert a.stride() == b.stride() and a.dtype == b.dtype and a.shape == b.shape
+
+
+@pytest.mark.skipif(not KNOWN, reason="another Triton: launches go the public way")
+def test_a_view_is_an_offset_from_its_tensor(driver: NothingDriver) -> None:
+    learnt = Pass(doubled_end, 1)
+    driver.seen = []
+    learnt(torch.randn(16))
+    x = torch.randn(16)
+    y = learnt(x)
+    assert driver.seen[1][HEAD : HEAD + 2] == (x.data_ptr() + 32, y.data_ptr())
 
 
 def is_public(launch: tuple[Any, ...]) -> bool:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 import kernels
 from kernels.common.registration import Operator
+from kernels.common.replay import Pass
 from kernels.common.signature import Memory, apart
 from kernels.conv2d import autograd, autograd_dz, autograd_pool
 from kernels.lenet import autograd as lenet_autograd
@@ -103,6 +104,24 @@ def test_passes_that_are_more_than_launches(triton: Path, case: str) -> None:
             x = x[:0]
         got, want = kernels.conv2d_relu(x, w, b, padding=1), F.conv2d(x, w, b, padding=1).relu()
         torch.testing.assert_close(got, want)
+
+
+def test_a_launch_before_something_else(triton: Path) -> None:
+    """What is held back while a pass is learnt runs before the operator that ends the learning."""
+
+    from tests.kernels.replay.doubling import double
+
+    def run(x: Tensor) -> Tensor:
+        y = torch.empty(8, device=x.device)
+        double(x[8:], y)
+        y.add_(1)
+        double(y, y)
+        return y
+
+    learnt = Pass(run, 1)
+    for _ in range(3):
+        x = torch.randn(16, device=triton.device)
+        assert torch.equal(learnt(x), 2 * (2 * x[8:] + 1))
 
 
 def test_the_same_tensor_twice_and_then_two(triton: Path) -> None:
