@@ -22,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lenet", action="store_true", help="predicted times of the fused LeNet on an H100 instead")
     parser.add_argument("--representative", action="store_true", help="one program per kernel, dtype and card")
     parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="also write the rows as JSON lines")
+    parser.add_argument(
+        "--tables", nargs="?", const="", metavar="DIR", help="write tables, by default the committed ones"
+    )
     parser.add_argument("--processes", type=int, default=min(4, os.cpu_count() or 1))
 
 
@@ -46,23 +49,38 @@ def run(args: argparse.Namespace) -> int:
         for line in tables():
             print(line, flush=True)
         return 0
-    work = jobs(args.arch, args.dtype, args.kernel, args.case)
-    if args.representative:
-        work = representative(work)
-    if not work:
+    found: list[dict[str, Any]] = []
+    for target in args.arch:  # one card's launches at a time: recorded calls hold their tensors' addresses
+        work = jobs([target], args.dtype, args.kernel, args.case)
+        if args.representative or args.tables is not None:
+            work = representative(work, each_plan=args.tables is not None)
+        found += rows(work, args.processes)
+    if not found:
         print(f"bench inspect: no kernel matches {args.kernel!r} in case {args.case!r}", file=sys.stderr)
         return 2
-    found = sorted(
-        rows(work, args.processes), key=lambda r: (r["target"], r["kernel"], r["case"], r["dtype"], r["layout"])
-    )
+    found.sort(key=lambda r: (r["target"], r["kernel"], r["case"], r["dtype"], r["layout"]))
     for row in found:
         print(_line(row))
     if args.json is not None:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text("".join(json.dumps(row) + "\n" for row in found))
+    if args.tables is not None:
+        _write_tables(args, found)
     bad = [row for row in found if not row.get("clean")]
     print(f"{len(found)} programs, {len(bad)} not clean")
     return 1 if bad else 0
+
+
+def _write_tables(args: argparse.Namespace, found: list[dict[str, Any]]) -> None:
+    """The clean rows of each card into its files."""
+    from bench.machine_code import tables
+    from kernels.common.roofline import LIMITS
+
+    folder = Path(args.tables) if args.tables else tables.FOLDER
+    for target in args.arch:
+        rows = [row for row in found if row["target"] == target and "error" not in row]
+        tables.write(folder, target, LIMITS[target].card, rows)
+    print(f"tables of {' '.join(args.arch)} in {folder}")
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 import kernels
 from kernels.common.device import Card, assume_card
@@ -82,6 +84,14 @@ CASES = (
     Case("globalpool 8x8", _pool(kernels.avg_pool2d, (32, 512, 8, 8), kernel_size=8)),
     Case("globalpool 7x7", _pool(kernels.avg_pool2d, (32, 512, 7, 7), kernel_size=7)),
 )
+
+
+@cache
+def flops(case: Case) -> float:
+    """Of the forward pass; each pass of a convolution has as many."""
+    with kernels.backend("triton"), record(), FlopCounterMode(display=False) as counter:
+        case.run(torch.float16, True)
+    return float(counter.get_total_flops())
 
 
 def launches(case: Case, dtype: torch.dtype, channels_last: bool, card: Card) -> Iterator[Launch]:

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.machine_code.cases import CASES, launches
+from bench.machine_code.cases import CASES, flops, launches
 from bench.machine_code.compile import CARDS, compile_launch
-from bench.machine_code.read import read
+from bench.machine_code.read import Report, read
 from kernels.common.launch import Launch
+from kernels.common.roofline import LIMITS, Code, predict, step_of
 from kernels.conv2d.plan import PASSES
 
 DTYPES = {
@@ -37,6 +38,7 @@ class Job:
     dtype: str
     layout: str
     launch: Launch
+    flops: float = 0.0
 
 
 def jobs(targets: list[str], dtypes: list[str], kernel: str = "", case: str = "") -> list[Job]:
@@ -48,16 +50,25 @@ def jobs(targets: list[str], dtypes: list[str], kernel: str = "", case: str = ""
                 for layout in ("nchw", "channels_last"):
                     for launch in launches(each, DTYPES[dtype], layout == "channels_last", CARDS[target]):
                         if kernel in launch.kernel.__name__:
-                            found.append(Job(target, each.name, dtype, layout, launch))
+                            found.append(Job(target, each.name, dtype, layout, launch, flops(each)))
     return _distinct(found)
 
 
-def representative(found: list[Job]) -> list[Job]:
-    """One job per target, kernel and dtype: float32 in NCHW, the others in channels_last, where there is such a one."""
-    kept: dict[tuple[str, str, str], Job] = {}
+def representative(found: list[Job], each_plan: bool = False) -> list[Job]:
+    """One job per target, kernel and dtype: float32 in NCHW, the others in channels_last, where there is such a one.
+
+    each_plan: one for every tile, number of warps and stages that a kernel is launched with besides.
+    """
+    kept: dict[Any, Job] = {}
     for job in sorted(found, key=lambda j: (j.layout == "nchw") != (j.dtype == "float32")):
-        kept.setdefault((job.target, job.launch.kernel.__name__, job.dtype), job)
+        plan = (*_tile(job.launch).items(),) if each_plan else ()
+        kept.setdefault((job.target, job.launch.kernel.__name__, job.dtype, plan), job)
     return list(kept.values())
+
+
+def _tile(launch: Launch) -> dict[str, Any]:
+    """Blocks, warps and stages."""
+    return {k: v for k, v in launch.arguments.items() if k.startswith("BLOCK")} | launch.options
 
 
 def _distinct(found: list[Job]) -> list[Job]:
@@ -85,14 +96,13 @@ _jobs: list[Job] = []
 
 def _row(index: int) -> dict[str, Any]:
     job = _jobs[index]
-    tile = {k: v for k, v in job.launch.arguments.items() if k.startswith("BLOCK")} | job.launch.options
     head = {
         "target": job.target,
         "kernel": job.launch.kernel.__name__,
         "case": job.case,
         "dtype": job.dtype,
         "layout": job.layout,
-        "tile": tile,
+        "tile": _tile(job.launch),
         "dot": job.launch.kernel.__name__ in _DOT_KERNELS,
     }
     try:
@@ -100,7 +110,22 @@ def _row(index: int) -> dict[str, Any]:
     except Exception as error:  # the row says what the compiler said; the caller counts it as a failure
         return head | {"error": f"{type(error).__name__}: {error}"[:500]}
     fits = report.shared <= CARDS[job.target].shared
-    return head | report.as_dict() | {"clean": report.stack == 0 and fits}
+    return head | report.as_dict() | {"clean": report.stack == 0 and fits} | bounds(job, report)
+
+
+def bounds(job: Job, report: Report) -> dict[str, Any]:
+    """What a launch asks of the card: programs a multiprocessor holds, FLOPs and bytes of a step, the predicted bound.
+
+    The FLOPs of a case are those of its products, or of the kernel that sums taps without one.
+    """
+    launch, limits = job.launch, LIMITS[job.target]
+    code = Code(report.registers, report.shared, report.num_warps, report.total, report.loop)
+    product = "BLOCK_K" in launch.arguments
+    sums = product or any(word in launch.kernel.__name__ for word in ("direct", "depthwise"))
+    found = predict([launch], job.flops if sums else 0.0, limits, [code])
+    step = dict(zip(("step_flops", "step_bytes"), step_of(launch), strict=True)) if product else {}
+    guess = {"bound": found.bound, "predicted_us": round(found.seconds * 1e6, 1), "share": round(found.share, 3)}
+    return {"resident": code.resident(limits), **step, **guess, "source": launch.kernel.cache_key[:12]}
 
 
 def rows(work: list[Job], processes: int) -> Iterator[dict[str, Any]]:

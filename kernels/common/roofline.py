@@ -41,7 +41,8 @@ class Limits:
     """What a card can do: multiprocessors, cycles a second, bytes a second of a copy, FLOPs a second by precision.
 
     rates: of matrix products in half, tf32, float32 ("ieee", by plain multiply-adds) and float64; scalar: of plain
-    multiply-adds. wgmma: whether tiles of fewer than 64 rows miss the fast instruction.
+    multiply-adds. wgmma: whether tiles of fewer than 64 rows miss the fast instruction. shared, warps: what a
+    multiprocessor holds, in KiB and in warps.
     """
 
     card: str
@@ -51,6 +52,8 @@ class Limits:
     rates: dict[str, float]
     scalar: float
     wgmma: bool = False
+    shared: int = 228
+    warps: int = 64
 
 
 def _card(card: str, sms: int, ghz: float, tb: float, rates: tuple[float, ...], scalar: float, **more: Any) -> Limits:
@@ -62,14 +65,14 @@ def _card(card: str, sms: int, ghz: float, tb: float, rates: tuple[float, ...], 
 
 # H100: a measured 8192^3 product and copy. The others: 80 % of the data sheet's rates, 90 % of its bandwidth.
 LIMITS = {
-    "sm_80": _card("A100", 108, 1.41, 1.83, (250, 125, 15.6, 15.6), 15.6),
-    "sm_86": _card("RTX 3090", 82, 1.70, 0.84, (57, 28, 28, 0.45), 28),
-    "sm_89": _card("RTX 4090", 128, 2.52, 0.91, (132, 66, 66, 1.0), 66),
+    "sm_80": _card("A100", 108, 1.41, 1.83, (250, 125, 15.6, 15.6), 15.6, shared=164),
+    "sm_86": _card("RTX 3090", 82, 1.70, 0.84, (57, 28, 28, 0.45), 28, shared=100, warps=48),
+    "sm_89": _card("RTX 4090", 128, 2.52, 0.91, (132, 66, 66, 1.0), 66, shared=100, warps=48),
     "sm_90": _card("H100", 132, 1.755, 3.0, (798, 400, 54, 54), 54, wgmma=True),
     "sm_90 H200": _card("H200", 132, 1.755, 4.3, (798, 400, 54, 54), 54, wgmma=True),
     "sm_100": _card("B200", 148, 1.85, 7.2, (1800, 900, 60, 30), 60, wgmma=True),
-    "sm_120": _card("RTX 5090", 170, 2.41, 1.6, (167, 84, 84, 1.3), 84),
-    "gfx942": _card("MI300X", 304, 2.1, 4.8, (1045, 523, 130, 130), 130),
+    "sm_120": _card("RTX 5090", 170, 2.41, 1.6, (167, 84, 84, 1.3), 84, shared=100, warps=48),
+    "gfx942": _card("MI300X", 304, 2.1, 4.8, (1045, 523, 130, 130), 130, shared=64, warps=32),
 }
 
 
@@ -90,11 +93,11 @@ class Code:
     total: dict[str, int]
     loop: dict[str, int]
 
-    @property
-    def resident(self) -> int:
-        """Programs that a multiprocessor holds: 64 Ki registers, 228 KiB of shared memory, 64 warps."""
+    def resident(self, limits: Limits) -> int:
+        """Programs that a multiprocessor holds, by its 64 Ki registers, its shared memory and its warps."""
         by_registers = 65536 // (32 * self.num_warps * max(8, -(-self.registers // 8) * 8))
-        return max(1, min(by_registers, 228 * 1024 // (self.shared + 1024), 64 // self.num_warps, 32))
+        by_shared = limits.shared * 1024 // (self.shared + 1024)
+        return max(1, min(by_registers, by_shared, limits.warps // self.num_warps, 32))
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,13 @@ def _launch(launch: Launch, flops: float, limits: Limits, code: Code | None) -> 
     return Prediction(max(moved, busy) + START, bound if busy > moved else "memory", floor)
 
 
+def step_of(launch: Launch) -> tuple[float, float]:
+    """FLOPs and bytes of one step of a tile of BLOCK_M x BLOCK_N x BLOCK_K."""
+    m, n, k = (launch.arguments[f"BLOCK_{axis}"] for axis in "MNK")
+    m *= 4 if "pool" in launch.kernel.__name__ else 1
+    return 2.0 * m * n * k, (m + n) * k * float(next(tensors_of(launch.arguments)).element_size())
+
+
 def _products(launch: Launch, flops: float, limits: Limits, code: Code | None) -> tuple[float, str]:
     """Seconds of a grid of tiles, and what a step waits for."""
     a = launch.arguments
@@ -157,7 +167,7 @@ def _products(launch: Launch, flops: float, limits: Limits, code: Code | None) -
     issue = 0.0 if code is None else code.loop.get("all", 0) * code.num_warps / 4
     busy = max(tensor, issue)
     answer = ANSWER / launch.options.get("num_stages", 2)
-    resident = code.resident if code else (1 if rows * m * n >= 128 * 128 else 2)
+    resident = code.resident(limits) if code else (1 if rows * m * n >= 128 * 128 else 2)
     each = max(busy, (STEP + max(answer, busy)) / resident)
     waves = math.ceil(launch.grid / (limits.multiprocessors * resident))
     waiting = {"products": tensor, "issue": issue, "latency": answer / resident}
@@ -172,8 +182,9 @@ def _plain(launch: Launch, flops: float, limits: Limits, code: Code | None) -> t
     fma = code.loop.get("fma", 0)
     times = max(1.0, flops / 2 / (32 * code.num_warps * launch.grid * fma)) if flops and fma else 1.0
     instructions = code.total.get("all", 0) + (times - 1) * code.loop.get("all", 0)
-    waves = math.ceil(launch.grid / (limits.multiprocessors * code.resident))
-    cycles = waves * code.resident * instructions * code.num_warps / 4
+    resident = code.resident(limits)
+    waves = math.ceil(launch.grid / (limits.multiprocessors * resident))
+    cycles = waves * resident * instructions * code.num_warps / 4
     return cycles / limits.clock, "issue"
 
 

@@ -88,10 +88,12 @@ def test_a_call_that_copies_costs_its_copies() -> None:
 
 
 def test_programs_that_a_multiprocessor_holds() -> None:
-    assert Code(154, 196_608, 8, {}, {}).resident == 1
-    assert Code(64, 0, 4, {}, {}).resident == 8
-    assert Code(32, 0, 4, {}, {}).resident == 16
-    assert Code(32, 65_536, 4, {}, {}).resident == 3
+    assert Code(154, 196_608, 8, {}, {}).resident(CARD) == 1
+    assert Code(64, 0, 4, {}, {}).resident(CARD) == 8
+    assert Code(32, 0, 4, {}, {}).resident(CARD) == 16
+    assert Code(32, 65_536, 4, {}, {}).resident(CARD) == 3
+    assert Code(32, 65_536, 4, {}, {}).resident(LIMITS["sm_89"]) == 1
+    assert Code(32, 0, 4, {}, {}).resident(LIMITS["sm_89"]) == 12
 
 
 def test_cards_by_name() -> None:

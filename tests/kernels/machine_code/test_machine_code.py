@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +83,35 @@ def test_every_kernel(target: str, directory: str) -> None:
     spills = [f"{row['kernel']} {row['case']} {row['dtype']}: stack {row['stack']}" for row in rows if row["stack"]]
     assert not spills, "\n".join(spills)
     assert all(row["clean"] for row in rows), "a program takes more shared memory than the card has"
+    _check_committed(target, rows)
     for row in (row for row in rows if row["dot"]):
         products = sum(row["total"].get(kind, 0) for kind in ("wgmma", "mma", "tcgen05"))
         assert products > 0, f"{row['kernel']} {row['case']} {row['dtype']} has no tensor-core instruction"
         if target == "sm_90":
             _check_hopper_loop(row)
+
+
+def _check_committed(target: str, rows: list[dict[str, Any]]) -> None:
+    """The committed table says what the compiler says, of every kernel whose text has not changed since."""
+    from bench.machine_code import tables
+
+    path = tables.FOLDER / f"{target}.jsonl"
+    head, committed = tables.read(path)
+    again = f"out of date: run `python -m bench inspect --arch {target} --dtype float16 float32 --tables`"
+    assert path.with_suffix(".md").read_text().count("\n|") == len(committed) + 2, again
+    assert all(row["clean"] for row in committed)
+    if head["triton"] != version("triton"):
+        return
+    known = {_identity(row): row for row in committed}
+    found = [(row, known[_identity(row)]) for row in rows if _identity(row) in known]
+    assert len(found) >= 5, again
+    facts = ("registers", "stack", "shared", "num_warps", "total", "loop", "resident")
+    wrong = [(row["kernel"], row["case"]) for row, old in found if any(row[fact] != old[fact] for fact in facts)]
+    assert not wrong, f"{wrong} differ from {path.name}; {again}"
+
+
+def _identity(row: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(str(row[name]) for name in ("source", "kernel", "case", "dtype", "layout", "tile"))
 
 
 def _check_hopper_loop(row: dict[str, Any]) -> None:
