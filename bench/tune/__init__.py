@@ -107,7 +107,7 @@ def targets(name: str, passes: Sequence[str], precisions: Sequence[str], batches
     for precision in precisions:
         for batch in batches:
             for layer in _layers(name):
-                for which in _passes(layer):
+                for which in passes_of(layer):
                     target = Target(layer, batch, precision, which)
                     if which in passes:
                         found.setdefault(target.bucket, target)
@@ -121,7 +121,8 @@ def _layers(name: str) -> Iterator[Layer]:
                 yield layer
 
 
-def _passes(layer: Layer) -> list[str]:
+def passes_of(layer: Layer) -> list[str]:
+    """What training asks of a layer."""
     if layer.op != "conv2d":
         return [layer.op.removesuffix("2d")]
     fused = ["fprop_pool"] if layer.after == "relu+max2" and layer.groups == 1 else []

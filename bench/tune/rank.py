@@ -12,6 +12,8 @@ from torch import Tensor
 
 import kernels
 from bench.limits import work_of
+from bench.machine_code.compile import compile_launch
+from bench.machine_code.read import read
 from bench.problem import DTYPES
 from bench.tune import Target
 from bench.tune.drive import named
@@ -70,10 +72,12 @@ def _parts(target: Target, plan: Plan, card: Card) -> list[int]:
     return work.parts(plan.tile.block_m, plan.tile.block_n, plan.tile.block_k)
 
 
-def launches(target: Target, plan: Plan, card: Card) -> list[Launch]:
-    """What a call with this plan launches. Its tensors, in channels_last where the plan wants that, are not touched."""
+def launches(target: Target, plan: Plan, card: Card, channels_last: bool | None = None) -> list[Launch]:
+    """What a call with this plan launches. Its tensors, in channels_last where the plan wants that (or as told), are
+    not touched."""
+    nhwc = plan.packed if channels_last is None else channels_last
     g, dtype = target.geometry, DTYPES[target.precision]
-    form = torch.channels_last if plan.packed else torch.contiguous_format
+    form = torch.channels_last if nhwc else torch.contiguous_format
 
     def empty(*shape: int) -> Tensor:
         return torch.empty(shape, dtype=dtype, memory_format=form)
@@ -88,9 +92,9 @@ def launches(target: Target, plan: Plan, card: Card) -> list[Launch]:
             more = (g.stride, (g.padding[0], g.padding[2]), g.dilation, g.groups)
             kernels.conv2d_relu_pool2d(empty(*x), empty(*w), None, *more)
         elif target.which == "dgrad":
-            autograd.dgrad(empty(*dy), empty(*w), list(x), *numbers, plan.packed)
+            autograd.dgrad(empty(*dy), empty(*w), list(x), *numbers, nhwc)
         else:
-            autograd.wgrad(empty(*dy), empty(*x), list(w), *numbers, plan.packed)
+            autograd.wgrad(empty(*dy), empty(*x), list(w), *numbers, nhwc)
     return found
 
 
@@ -117,18 +121,21 @@ def rank(
 _work: list[tuple[Target, Plan, Card, str]] = []
 
 
-def _compile(index: int) -> Code | str:
-    from bench.machine_code.compile import compile_launch
-    from bench.machine_code.read import read
+def coded(launch: Launch, arch: str) -> Code:
+    """What the machine code of a launch says; raises what the compiler raises."""
+    found = read(compile_launch(launch, arch))
+    return Code(found.registers, found.shared, found.num_warps, found.total, found.loop, found.stack)
 
+
+def _compile(index: int) -> Code | str:
     target, plan, card, arch = _work[index]
     try:
-        found = read(compile_launch(main_launch(launches(target, plan, card)), arch))
+        found = coded(main_launch(launches(target, plan, card)), arch)
     except Exception as error:
         return f"{type(error).__name__}: {error}"[:200]
     if found.stack or found.shared > card.shared:
         return f"stack {found.stack}, {found.shared} bytes of shared memory"
-    return Code(found.registers, found.shared, found.num_warps, found.total, found.loop)
+    return found
 
 
 def shortlist(ranked: Sequence[Ranked], count: int) -> list[Ranked]:

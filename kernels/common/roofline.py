@@ -1,12 +1,12 @@
 """Predicted times: what a card's limits leave of a launch's bytes, products and instructions. Never a measurement.
 
-    time = max(bytes / bandwidth, waves * program) + START
-    program = FILL + steps * max(products, instructions, what memory takes to answer)
+    time = max(bytes / bandwidth, waves * wave) + START
+    wave = FILL + steps * max(programs * max(products, instructions), what memory takes to answer)
 
-A step multiplies one tile of BLOCK_M x BLOCK_N x BLOCK_K; a wave is as many programs as the card holds at once, and a
-last wave that is not full takes as long as the others. How near tiles come to the tensor cores' rate is a guess by
-analogy (hand-written H100 products without clusters: 128 x 256 tiles 72 %, 128 x 128 62 %); expect +-20 % where a
-matrix product is the limit, and less where memory is.
+A step multiplies one tile of BLOCK_M x BLOCK_N x BLOCK_K; a wave is as many programs as the card holds at once, those
+of a multiprocessor sharing its tensor cores, and a multiprocessor without a program waits for the others. How near
+tiles come to the tensor cores' rate is a guess by analogy (hand-written H100 products without clusters: 128 x 256 tiles
+72 %, 128 x 128 62 %); expect +-20 % where a matrix product is the limit, and less where memory is.
 """
 
 from __future__ import annotations
@@ -85,13 +85,15 @@ def limits_of(name: str) -> Limits | None:
 
 @dataclass(frozen=True)
 class Code:
-    """What the machine code of a launch says: registers a thread, shared bytes a program, instructions a warp."""
+    """What the machine code of a launch says: registers and bytes of stack a thread, shared bytes a program, and its
+    instructions by kind, of all and of the main loop."""
 
     registers: int
     shared: int
     num_warps: int
     total: dict[str, int]
     loop: dict[str, int]
+    stack: int = 0
 
     def resident(self, limits: Limits) -> int:
         """Programs that a multiprocessor holds, by its 64 Ki registers, its shared memory and its warps."""
@@ -168,11 +170,14 @@ def _products(launch: Launch, flops: float, limits: Limits, code: Code | None) -
     busy = max(tensor, issue)
     answer = ANSWER / launch.options.get("num_stages", 2)
     resident = code.resident(limits) if code else (1 if rows * m * n >= 128 * 128 else 2)
-    each = max(busy, (STEP + max(answer, busy)) / resident)
-    waves = math.ceil(launch.grid / (limits.multiprocessors * resident))
+    full, rest = divmod(math.ceil(launch.grid / limits.multiprocessors), resident)
+
+    def wave(programs: int) -> float:
+        return FILL + steps * max(programs * busy, STEP + max(answer, busy)) if programs else 0.0
+
     waiting = {"products": tensor, "issue": issue, "latency": answer / resident}
     bound = max(waiting, key=lambda name: waiting[name])
-    return waves * (FILL + steps * resident * each) / limits.clock, bound
+    return (full * wave(resident) + wave(rest)) / limits.clock, bound
 
 
 def _plain(launch: Launch, flops: float, limits: Limits, code: Code | None) -> tuple[float, str]:
@@ -182,9 +187,7 @@ def _plain(launch: Launch, flops: float, limits: Limits, code: Code | None) -> t
     fma = code.loop.get("fma", 0)
     times = max(1.0, flops / 2 / (32 * code.num_warps * launch.grid * fma)) if flops and fma else 1.0
     instructions = code.total.get("all", 0) + (times - 1) * code.loop.get("all", 0)
-    resident = code.resident(limits)
-    waves = math.ceil(launch.grid / (limits.multiprocessors * resident))
-    cycles = waves * resident * instructions * code.num_warps / 4
+    cycles = math.ceil(launch.grid / limits.multiprocessors) * instructions * code.num_warps / 4
     return cycles / limits.clock, "issue"
 
 
