@@ -128,7 +128,8 @@ def cost(launch: Launch, images: int, target: str) -> Cost:
         counted[key] = counted.get(key, 0.0) + loop.own * times * report.num_warps
     code = Code(report.registers, report.shared, report.num_warps, report.total, report.loop)
     shown = name.removesuffix("_kernel") + (", training" if launch.arguments.get("KEEP") else "")
-    return Cost(shown, images, report.num_warps, code.resident, counted)
+    resident = code.resident(LIMITS[compiled.target])
+    return Cost(shown, images, report.num_warps, resident, counted)
 
 
 def _unrolled(loop: Loop, label: str, a: dict[str, Any]) -> int:
