@@ -1,11 +1,11 @@
 """Which convolutions over few channels have a form of their own, and why: counts of instructions for an H100.
 
-Warp instructions per output (times 32 lanes), and how many of them multiply, read from the machine code of sm_90:
+Warp instructions that a card issues per output, read from the machine code of sm_90 (the copy into rows aside):
 
 | first layer                  | gather gemm | padded rows | register patch |
 |---|---|---|---|
 | 7x7 / 2, 3 -> 64, float16    | 4.6  | 0.6 | -   |
-| 3x3, 3 -> 64, float16        | 1.3  | 0.5 | 1.3 |
+| 3x3, 3 -> 64, float16        | 1.3  | 0.5 | -   |
 | 3x3, 1 -> 32, float32        | 1.3  | 1.5 | 0.7 |
 | 5x5, 1 -> 6, pooled, float32 | 24   | 14  | 6.5 |
 """
