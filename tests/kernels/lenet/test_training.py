@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -41,15 +43,24 @@ def trained(model: LeNet, images: Tensor, labels: Tensor) -> tuple[list[float], 
     return losses, [p.detach() for p in model.parameters()]
 
 
+def apart(losses: list[float], exactly: list[float]) -> float:
+    """The largest distance of a step's loss."""
+    return max(abs(a - b) for a, b in zip(losses, exactly, strict=True))
+
+
 def test_the_losses_of_the_layers(quick: None, triton: Path) -> None:
     images, labels = (t[:COUNT].to(triton.device) for t in digits())
     torch.manual_seed(0)
     fused = LeNet(fused=True).to(triton.device)
     layers = LeNet().to(triton.device)
     layers.load_state_dict(fused.state_dict())
+    exact = copy.deepcopy(layers).double()
     ours, our_weights = trained(fused, images, labels)
     with backend("torch"):
         want, weights = trained(layers, images, labels)
+        exactly, exact_weights = trained(exact, images.double(), labels)
     assert want[-1] < 0.8 * want[0], "it learns"
-    assert ours == pytest.approx(want, rel=2e-3)
-    assert max(relative(a, b) for a, b in zip(our_weights, weights, strict=True)) < 2e-2
+    # Rounding grows from step to step alike: float64 says how much of it float32 makes.
+    assert apart(ours, exactly) <= 3 * apart(want, exactly) + 1e-5
+    for weight, layer, exact_one in zip(our_weights, weights, exact_weights, strict=True):
+        assert relative(weight, exact_one) <= 3 * relative(layer, exact_one) + 1e-5

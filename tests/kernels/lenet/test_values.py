@@ -86,6 +86,40 @@ def test_a_thousand_images(triton: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize(
+    "n, dtype",
+    [(1000, torch.float16), (1000, torch.bfloat16), pytest.param(65537, torch.float32, marks=pytest.mark.slow)],
+    ids=str,
+)
+def test_large_batches_of_a_small_network(
+    triton: Path, n: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small network and, in the interpreter, large tiles, for its speed; 65,537 images go forward only."""
+    images = 2**13 if n > 2**13 else 256
+    if triton.device == "cpu":
+        monkeypatch.setattr(plan, "images_at_a_time", lambda n, multiprocessors: images)
+        forward = plan.Forward(images, 2**14, 2**13, 64, 64, 4, 2, 1, True, True)
+        monkeypatch.setattr(plan, "forward_plans", lambda itemsize, keep: {images: forward})
+        backward = plan.Backward(images, 2**12, 256, 64, 64, 4, 2)
+        monkeypatch.setattr(plan, "backward_plans", lambda itemsize: {images: backward})
+        monkeypatch.setattr(plan, "wgrad_plan", lambda *_: plan.Wgrad(2**13, 2**12, (1, 1, 2), 4, 2))
+    tanh = dtype == torch.bfloat16  # without ReLUs and maxima that the interpreter's rounding turns over
+    network = Network("small", n, 16, 0, "avg" if tanh else "max", "tanh" if tanh else "relu", 3, (2, 3), (5, 4))
+    parameters, x = network.parameters(triton.device, dtype), network.images(triton.device, dtype)
+    exact = [p.detach().double().requires_grad_() for p in parameters]
+    want, theirs = by_torch(x.double(), exact, network), by_torch(x, parameters, network)
+    with torch.set_grad_enabled(n != 65537):
+        y = lenet(x, parameters, **network.options, arithmetic="float32" if dtype == torch.float32 else None)
+    times, floor = (5 if tanh and triton.device == "cpu" else 2), HALF.get(dtype, FORWARD)
+    assert relative(y, want) <= times * relative(theirs, want) + floor
+    if n == 65537:
+        return
+    dy = torch.randn_like(y) / n
+    wanted, layers = gradients(want, exact, dy.double()), gradients(theirs, parameters, dy)
+    for ours, layer, exactly in zip(gradients(y, parameters, dy), layers, wanted, strict=True):
+        assert relative(ours, exactly) <= times * relative(layer, exactly) + 10 * floor
+
+
+@pytest.mark.parametrize(
     "dtype, network",
     [(torch.float16, DIGITS), (torch.bfloat16, replace(DIGITS, pool="avg", activation="tanh"))],
     ids=str,
