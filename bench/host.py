@@ -116,7 +116,7 @@ def nothing_remembered() -> Iterator[None]:
 
 def sample(work: Callable[[], Any], calls: int, samples: int) -> list[float]:
     """Microseconds of one call, `samples` times, lowest first: this thread's time, whatever else the machine does."""
-    for _ in range(3):
+    for _ in range(max(3, calls // 4)):
         work()
     found = []
     collected = gc.isenabled()
