@@ -103,6 +103,11 @@ class ModelExplanation:
     calls: tuple[LayerCall, ...]
 
     def __str__(self) -> str:
+        if not self.calls:
+            return (
+                "no layer of this package was called: convert(model) exchanges torch's layers, and explain(function, "
+                "...) answers for functions that a model calls itself, such as lenet"
+            )
         lines = [list(HEAD), *(call.cells() for call in self.calls)]
         used = [i for i in range(len(HEAD)) if i in (0, len(HEAD) - 1) or any(line[i] for line in lines[1:])]
         width = [max(len(line[i]) for line in lines) for i in range(len(HEAD))]
