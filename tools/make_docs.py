@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import json
 import re
 import statistics
 import sys
@@ -20,10 +21,13 @@ sys.path.insert(0, str(ROOT))
 import kernels  # noqa: E402
 from bench.report.data import Device, Timed, amount, devices  # noqa: E402
 from cnn.errors import UserError  # noqa: E402
+from kernels.tuned.router import MARGIN  # noqa: E402
+from kernels.tuned.table import Table, read  # noqa: E402
 
 API = ROOT / "docs" / "api"
 FASTER = ROOT / "docs" / "is-it-faster-for-me.md"
 RESULTS = ROOT / "bench" / "results"
+TUNED = ROOT / "kernels" / "tuned"
 PAGES: dict[str, tuple[str, ...]] = {
     "conv2d": ("conv2d", "Conv2d"),
     "conv2d_relu": ("conv2d_relu", "ConvReLU2d"),
@@ -42,9 +46,9 @@ PAGES: dict[str, tuple[str, ...]] = {
 }
 INTRO = """# Is it faster for me?
 
-Written by `python tools/make_docs.py` from the rows in bench/results; nothing here is an estimate. A row counts as
-faster or slower only where the whole interval of its rounds lies more than 3 % off. A CPU's times say nothing about a
-card. For your own model, `kernels.explain(model, example, measure=True)` times every call where it will run.
+Written by `python tools/make_docs.py` from the rows in bench/results and the tables in kernels/tuned; nothing here is
+an estimate. A row counts as faster or slower only where the whole interval of its rounds lies more than 3 % off. A
+CPU's times say nothing about a card. For your own model, `kernels.explain(model, example, measure=True)` times every call where it will run.
 """
 COLUMNS = "| operation | work | precision | cases | faster | equal | slower | median | from | to |"
 
@@ -106,10 +110,7 @@ def section(device: Device) -> str:
         groups.setdefault(kind_of(case), []).append(case)
     lines = [f"## {device.about['device']}", ""]
     lines += ["Times faster than torch at its best (above 1 is a gain), by `" + device.metric + "` time.", ""]
-    lines += [
-        "| operation | work | precision | cases | faster | equal | slower | median | from | to |",
-        "|---" * 10 + "|",
-    ]
+    lines += [COLUMNS, "|---" * 10 + "|"]
     for key, group in sorted(groups.items()):
         ratios = sorted(case.ratio() or 0.0 for case in group)
         counts = [sum(case.standing == s for case in group) for s in ("faster", "equal", "slower")]
@@ -126,13 +127,31 @@ def section(device: Device) -> str:
     return "\n".join(lines) + "\n"
 
 
-def faster(results: Path) -> str:
-    """The page of all devices that have rows."""
+def tuned_section(table: Table) -> str:
+    """One card's tuned table: a line for each operation and precision, and how many buckets the router gives torch."""
+    groups: dict[tuple[str, str], list[float]] = {}
+    for bucket, entry in table.entries.items():
+        for times in entry.times.values():
+            for operation, pair in times.items():
+                groups.setdefault((operation, bucket.precision), []).append(pair.torch / pair.ours)
+    lines = [f"## {table.card}, tuned", "", "Times faster than torch, per measured bucket and layout.", ""]
+    lines += ["| operation | precision | measured | run by torch | median | from | to |", "|---" * 7 + "|"]
+    for (operation, precision), ratios in sorted(groups.items()):
+        routed = sum(ratio * MARGIN < 1 for ratio in ratios)
+        spread = " | ".join(f"{r:.2f}" for r in (statistics.median(ratios), min(ratios), max(ratios)))
+        lines.append(f"| {operation} | {precision} | {len(ratios)} | {routed} | {spread} |")
+    return "\n".join(lines) + "\n"
+
+
+def faster(results: Path, tuned: Path = TUNED) -> str:
+    """The page of all devices that have rows, and of all cards that have a tuned table."""
     try:
         found: list[Device] = devices(results)
     except UserError:
         return INTRO + "\nNo rows have been measured yet; `python -m bench run` measures them on this machine.\n"
-    return INTRO + "\n" + "\n".join(section(device) for device in found)
+    tables = [read(path, json.loads(path.read_text())["card"]) for path in sorted(tuned.glob("*.json"))]
+    none = [] if tables else ["No card has been tuned yet; `python -m bench tune` writes its table.\n"]
+    return INTRO + "\n" + "\n".join([*map(section, found), *map(tuned_section, tables), *none])
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from kernels.tuned.bucket import Bucket
+from kernels.tuned.table import Entry, Table, Times, write
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -47,3 +50,19 @@ def test_counts_and_order(tool: ModuleType, tmp_path: Path) -> None:
 
 def test_without_rows(tool: ModuleType, tmp_path: Path) -> None:
     assert "No rows have been measured yet" in tool.faster(tmp_path)
+
+
+def test_tuned_tables_are_on_the_page(tool: ModuleType, tmp_path: Path) -> None:
+    folder = tmp_path / "results" / "some-cpu"
+    folder.mkdir(parents=True)
+    (folder / "rows.jsonl").write_text(json.dumps(row("a", "eager", 1.0)) + "\n")
+    key = Bucket("fprop", "half", 64, 64, 1, 3, 3, (1, 1), (1, 1), 16, 5)
+    slower = Bucket("fprop", "half", 32, 64, 1, 3, 3, (1, 1), (1, 1), 16, 5)
+    times = {key: Times(10.0, 20.0), slower: Times(10.0, 8.0)}
+    entries = {bucket: Entry(None, {"nhwc": {"conv2d": pair}}) for bucket, pair in times.items()}
+    tuned = tmp_path / "tuned"
+    write(tuned / "some-card.json", Table("Some Card", entries, {}))
+    page = tool.faster(tmp_path / "results", tuned)
+    assert "## Some Card, tuned" in page
+    assert "| conv2d | half | 2 | 1 | 1.40 | 0.80 | 2.00 |" in page
+    assert "No card has been tuned yet" in tool.faster(tmp_path / "results", tmp_path / "none")
