@@ -48,7 +48,8 @@ INTRO = """# Is it faster for me?
 
 Written by `python tools/make_docs.py` from the rows in bench/results and the tables in kernels/tuned; nothing here is
 an estimate. A row counts as faster or slower only where the whole interval of its rounds lies more than 3 % off. A
-CPU's times say nothing about a card. For your own model, `kernels.explain(model, example, measure=True)` times every call where it will run.
+CPU's times say nothing about a card. For your own model, `kernels.explain(model, example, measure=True)` times every
+call where it will run.
 """
 COLUMNS = "| operation | work | precision | cases | faster | equal | slower | median | from | to |"
 
