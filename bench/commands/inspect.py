@@ -19,7 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--arch", nargs="*", default=["sm_90"], help="sm_80 sm_86 sm_89 sm_90 sm_100 sm_120 gfx942")
     parser.add_argument("--dtype", nargs="*", default=["float16", "float32"])
     parser.add_argument("--case", default="", help="part of a case's name; default: all")
-    parser.add_argument("--lenet", action="store_true", help="predicted times of the fused LeNet on an H100 instead")
+    parser.add_argument(
+        "--lenet",
+        nargs="*",
+        metavar="NETWORK",
+        help="instead: predicted times of the fused lenet and lenet_kernelbench, or one of them, on an H100",
+    )
     parser.add_argument("--representative", action="store_true", help="one program per kernel, dtype and card")
     parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="also write the rows as JSON lines")
     parser.add_argument(
@@ -43,12 +48,8 @@ def run(args: argparse.Namespace) -> int:
         if unknown:
             print(f"bench inspect: {name} {sorted(unknown)} is unknown; choose from {sorted(known)}", file=sys.stderr)
             return 2
-    if args.lenet:
-        from bench.machine_code.lenet import tables
-
-        for line in tables():
-            print(line, flush=True)
-        return 0
+    if args.lenet is not None:
+        return _lenet(args.lenet)
     found: list[dict[str, Any]] = []
     for target in args.arch:  # one card's launches at a time: recorded calls hold their tensors' addresses
         work = jobs([target], args.dtype, args.kernel, args.case)
@@ -69,6 +70,18 @@ def run(args: argparse.Namespace) -> int:
     bad = [row for row in found if not row.get("clean")]
     print(f"{len(found)} programs, {len(bad)} not clean")
     return 1 if bad else 0
+
+
+def _lenet(networks: list[str]) -> int:
+    from bench.machine_code.lenet import FORMS, tables
+
+    unknown = set(networks) - set(FORMS)
+    if unknown:
+        print(f"bench inspect: --lenet {sorted(unknown)} is unknown; choose from {sorted(FORMS)}", file=sys.stderr)
+        return 2
+    for line in tables(networks or FORMS):
+        print(line, flush=True)
+    return 0
 
 
 def _write_tables(args: argparse.Namespace, found: list[dict[str, Any]]) -> None:

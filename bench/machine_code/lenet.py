@@ -7,35 +7,35 @@ are the limit; the tensor cores' rate and the images' own bytes are others. Neve
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from math import ceil
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import kernels
 from bench.machine_code.compile import compile_launch
 from bench.machine_code.executed import Loop, loops
 from bench.machine_code.read import read
-from cnn.models import LeNet
+from bench.networks import IMAGES, LENETS, build
 from kernels.common.launch import Launch, record
 from kernels.common.roofline import LIMITS, START, Code
 from kernels.lenet import lenet, plan
+from kernels.lenet.geometry import LeNetGeometry
 
 ALONE, SHARED = 4.0, 1 / 0.65
 SCHEDULERS = 4
 BATCH = 4096
-BATCHES = (1, 16, 256, 4096, 65536)
-ARITHMETIC = ("float32", "flags", "float16")
-# Multiply-adds an image of the convolutions' window products, zeros included: windows x patch x columns.
-FORWARD = 98 * 48 * 64 + 25 * 384 * 64
-PRODUCTS = {
-    "forward": FORWARD,
-    "forward, training": FORWARD,
-    "backward": 28 * 768 * 64,
-    "wgrad": 98 * 64 * 64 + 6 * 25 * 64 * 64,
+FORMS = {
+    "lenet": (("1", 1), ("16", 16), ("256", 256), ("4,096", 4096), ("65,536", 65536)),
+    "lenet_kernelbench": (("4,096 of 32x32, 20 classes", 4096),),
 }
+"""Networks of bench/networks.py, each with the rows of its batches."""
+ARITHMETIC = ("float32", "flags", "float16")
+WORKS = {"inference": ("forward",), "training": ("forward, training", "backward", "wgrad")}
 Stage = tuple[str, bool, float, float]
 
 
@@ -63,14 +63,19 @@ class Cost:
         return float(rounds * self.images * self.instructions / self.warps * clocks / limits.clock)
 
 
-def launches(arithmetic: str, images: int) -> list[Launch]:
+def network(form: str, n: int) -> tuple[Tensor, list[torch.nn.Parameter], int]:
+    """Images, parameters and padding of one of FORMS."""
+    return torch.empty(n, *IMAGES[form]), list(build(form).parameters()), LENETS[form]
+
+
+def launches(arithmetic: str, images: int, form: str = "lenet") -> list[Launch]:
     """Those of inference, then those of a training step that are not among them."""
-    parameters, x = list(LeNet().parameters()), torch.zeros(BATCH, 1, 28, 28)
+    x, parameters, padding = network(form, BATCH)
     chosen = None if arithmetic == "flags" else arithmetic
     with plan.force_images(images), kernels.backend("triton"), record() as found:
         with torch.no_grad():
-            lenet(x, parameters, arithmetic=chosen)
-        y = lenet(x, parameters, arithmetic=chosen)
+            lenet(x, parameters, padding=padding, arithmetic=chosen)
+        y = lenet(x, parameters, padding=padding, arithmetic=chosen)
         torch.autograd.grad(y, parameters, torch.zeros_like(y))
     return list({(launch.kernel.__name__, launch.arguments.get("KEEP")): launch for launch in found}.values())
 
@@ -148,49 +153,59 @@ def _unrolled(loop: Loop, label: str, a: dict[str, Any]) -> int:
     return max(1, loop.kinds["HGMMA"] // products)
 
 
-def costs(arithmetic: str, target: str) -> dict[tuple[str, int], Cost]:
-    """By kernel and images at a time."""
+def costs(arithmetic: str, target: str, form: str, images: int) -> dict[str, Cost]:
+    """By kernel."""
     found = {}
-    for images in (plan.LATENCY, plan.MIDDLE, plan.THROUGHPUT):
-        for launch in launches(arithmetic, images):
-            if launch.kernel.__name__ not in ("pack_kernel", "reduce_kernel"):
-                made = cost(launch, images, target)
-                found[made.kernel, images] = made
+    for launch in launches(arithmetic, images, form):
+        if launch.kernel.__name__ not in ("pack_kernel", "reduce_kernel"):
+            made = cost(launch, images, target)
+            found[made.kernel] = made
     return found
 
 
-def tables() -> Iterator[str]:
+def _products(g: LeNetGeometry) -> dict[str, int]:
+    """Multiply-adds an image of the convolutions' window products, zeros included: windows x patch x columns."""
+    rows, cols = g.pooled1
+    pairs = rows * ceil(cols / 2)
+    forward = pairs * 48 * 64 + g.pixels2 * 384 * 64
+    backward = ceil(rows / 2) * ceil(cols / 4) * 768 * 64
+    wgrad = pairs * 64 * 64 + 6 * g.pixels2 * 64 * 64
+    return {"forward": forward, "forward, training": forward, "backward": backward, "wgrad": wgrad}
+
+
+def predicted(n: int, works: tuple[str, ...], by: dict[str, Cost], arithmetic: str, form: str, limits: Any) -> float:
+    """Seconds of the kernels `works` for n images, their starts and those of pack_kernel and reduce_kernel included."""
+    g = LeNetGeometry.of(*network(form, n))
+    starts = 5 if len(works) > 1 else 1 if by[works[0]].images == plan.LATENCY else 2
+    rate = limits.rates["half" if arithmetic == "float16" else "tf32"] / (3 if arithmetic == "float32" else 1)
+    products = _products(g)
+    busy = sum(max(by[kernel].seconds(n, limits), 2 * n * products[kernel] / rate) for kernel in works)
+    return float(max(busy, n * g.h * g.w * 4 / limits.bandwidth) + starts * START)
+
+
+def tables(forms: Iterable[str] = FORMS) -> Iterator[str]:
     """Markdown: instructions an image, and predicted times by batch."""
     target = "sm_90"
     limits = LIMITS[target]
-    by = {arithmetic: costs(arithmetic, target) for arithmetic in ARITHMETIC}
-    yield f"| warp instructions an image, {limits.card} | images | {' | '.join(ARITHMETIC)} |"
-    yield "|---|---|" + "---|" * len(ARITHMETIC)
-    for kernel, images in by[ARITHMETIC[0]]:
-        cells = []
-        for arithmetic in ARITHMETIC:
-            found = by[arithmetic][kernel, images]
-            parts = ", ".join(f"{name} {round(n, -1):,.0f}" for name, n in found.stages.items())
-            cells.append(f"**{round(found.instructions, -1):,.0f}** ({parts})")
-        yield f"| {kernel} | {images} | {' | '.join(cells)} |"
-    yield ""
-    head = [f"{work}, {arithmetic}" for work in ("inference", "training") for arithmetic in ARITHMETIC]
+    found = cache(lambda form, images: {a: costs(a, target, form, images) for a in ARITHMETIC})
+    if "lenet" in forms:
+        yield f"| warp instructions an image, {limits.card} | images | {' | '.join(ARITHMETIC)} |"
+        yield "|---|---|" + "---|" * len(ARITHMETIC)
+        for images in (plan.LATENCY, plan.MIDDLE, plan.THROUGHPUT):
+            by = found("lenet", images)
+            for kernel in by[ARITHMETIC[0]]:
+                yield f"| {kernel} | {images} | {' | '.join(_cell(by[a][kernel]) for a in ARITHMETIC)} |"
+        yield ""
+    head = [f"{work}, {arithmetic}" for work in WORKS for arithmetic in ARITHMETIC]
     yield f"| predicted, {limits.card}, batch | {' | '.join(head)} |"
     yield "|---|" + "---|" * len(head)
-    for n in BATCHES:
-        images = plan.images_at_a_time(n, limits.multiprocessors)
-        cells = []
-        for works in (("forward",), ("forward, training", "backward", "wgrad")):
-            for arithmetic in ARITHMETIC:
-                alone = works == ("forward",) and images == plan.LATENCY
-                starts = (1 if alone else 2) if len(works) == 1 else 5
-                rate = limits.rates["half" if arithmetic == "float16" else "tf32"] / (
-                    3 if arithmetic == "float32" else 1
-                )
-                busy = sum(
-                    max(by[arithmetic][kernel, images].seconds(n, limits), 2 * n * PRODUCTS[kernel] / rate)
-                    for kernel in works
-                )
-                least = n * 28 * 28 * 4 / limits.bandwidth
-                cells.append(f"{(max(busy, least) + starts * START) * 1e6:,.0f} us")
-        yield f"| {n:,} | {' | '.join(cells)} |"
+    for form in forms:
+        for label, n in FORMS[form]:
+            by = found(form, plan.images_at_a_time(n, limits.multiprocessors))
+            times = [predicted(n, works, by[a], a, form, limits) for works in WORKS.values() for a in ARITHMETIC]
+            yield f"| {label} | {' | '.join(f'{seconds * 1e6:,.0f} us' for seconds in times)} |"
+
+
+def _cell(found: Cost) -> str:
+    parts = ", ".join(f"{name} {round(n, -1):,.0f}" for name, n in found.stages.items())
+    return f"**{round(found.instructions, -1):,.0f}** ({parts})"
