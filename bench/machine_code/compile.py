@@ -23,7 +23,7 @@ CARDS = {
     "sm_86": Card(101_376, False),
     "sm_89": Card(101_376, False),
     "sm_90": Card(232_448, True),
-    "sm_100": Card(232_448, True),
+    "sm_100": Card(232_448, True, tcgen05=True),
     "sm_120": Card(101_376, False),
     "gfx942": Card(65_536, False),
 }

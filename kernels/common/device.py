@@ -22,11 +22,13 @@ class Card:
     """What a plan must know of a card: bytes of shared memory a program may take, and whether it has TMA and wgmma.
 
     name: the card's own, under which its measured table is kept; empty where no table may speak.
+    tcgen05: whether products go through tensor memory instead of wgmma.
     """
 
     shared: int
     tma: bool
     name: str = ""
+    tcgen05: bool = False
 
 
 H100 = Card(232_448, True)
@@ -80,4 +82,4 @@ def _cuda_card(index: int) -> Card:
     shared = int(getattr(properties, "shared_memory_per_block_optin", 0) or properties.shared_memory_per_block)
     # Compute capability 12 has TMA but neither wgmma nor tcgen05: the gather serves it better.
     tma = torch.version.hip is None and properties.major in (9, 10) and HAS_DESCRIPTORS
-    return Card(shared, tma, properties.name)
+    return Card(shared, tma, properties.name, tma and properties.major == 10)

@@ -12,7 +12,7 @@ from itertools import product
 
 from kernels.common.device import H100, Card
 from kernels.conv2d.cost import Work, work_of
-from kernels.conv2d.few import GROUP_WIDTH, suits_groups, suits_patch, suits_rows
+from kernels.conv2d.few import GROUP_WIDTH, ROWS_CHANNELS, suits_groups, suits_patch, suits_rows
 from kernels.conv2d.geometry import Conv2dGeometry
 
 PASSES = ("fprop", "fprop_pool", "dgrad", "wgrad")
@@ -85,6 +85,8 @@ def tiles(which: str, itemsize: int, card: Card = H100, packed: bool = True) -> 
         tall, wide = (16, 32, 64, 128), (16, 32, 64, 128)
         if itemsize == 4 and not card.tma:
             wide = (16, 32, 64)
+    if which == "dgrad" and not packed and itemsize == 2 and not card.tma:
+        wide = wide[1:]  # ptxas gives the tile of 16 columns few registers, and keeps 8 bytes on the stack
     if which == "fprop_pool":
         tall, wide = tall[:3], wide[:3] if itemsize == 2 or card.tma else wide[:2]
     if which != "wgrad":
@@ -92,11 +94,14 @@ def tiles(which: str, itemsize: int, card: Card = H100, packed: bool = True) -> 
     sizes = product(tall, wide, sorted({min(32, block_k), block_k}))
     # The fused pool's largest tile spills where two of its stages fit and three do not (sm_86, sm_89).
     least = 3 if which == "fprop_pool" and itemsize == 2 else 2
-    return [
+    found = [
         _tile(which, m, n, k, itemsize, card)
         for m, n, k in sizes
         if least * stage_bytes(which, m, n, k, itemsize) <= card.shared
     ]
+    # ptxas gives four warps 96 registers, and keeps 8 bytes on the stack (sm_90).
+    few = which == "dgrad" and itemsize == 8 and not packed
+    return [replace(t, num_warps=2) for t in found] if few else found
 
 
 def _cheapest(work: Work, allowed: list[Tile]) -> tuple[Tile, int]:
@@ -119,7 +124,7 @@ def rule(which: str, g: Conv2dGeometry, itemsize: int, card: Card, forced: Tile 
     allowed = tiles(which, itemsize, card, packed)
     if forced is None:
         if suits_rows(which, g):
-            algorithm, allowed = "rows", rows_tiles(which, itemsize, card)
+            algorithm, allowed = "rows", rows_tiles(which, itemsize, card, g.c)
         elif card.tma and is_matmul(which, g, itemsize):
             algorithm, allowed = "matmul", matmul_tiles(itemsize)
         elif card.tma and is_batch(which, g, itemsize):
@@ -146,7 +151,7 @@ def shipped(which: str, g: Conv2dGeometry, itemsize: int, card: Card) -> list[Pl
     batch = batch_tiles(which, itemsize) if card.tma and is_batch(which, g, itemsize) else []
     packed = is_packed(which, g)
     gemm = [Plan("gemm", tile, packed) for tile in tiles(which, itemsize, card, packed)]
-    rows = rows_tiles(which, itemsize, card) if suits_rows(which, g) else []
+    rows = rows_tiles(which, itemsize, card, g.c) if suits_rows(which, g) else []
     special = [("matmul", matmul, True), ("batch", batch, True), ("rows", rows, False)]
     found = [Plan(name, tile, wide) for name, some, wide in special for tile in some]
     return [*found, *gemm, *([Plan("patch", None)] if suits_patch(which, g) else [])]
@@ -198,17 +203,25 @@ def _aligned(g: Conv2dGeometry, itemsize: int) -> bool:
     return (g.c * itemsize) % 16 == 0 and (g.k * itemsize) % 16 == 0
 
 
-def rows_tiles(which: str, itemsize: int, card: Card = H100) -> list[Tile]:
-    """Every tile of the padded rows for a pass, an element size and a card: a few of those for packed channels."""
+def rows_tiles(which: str, itemsize: int, card: Card = H100, c: int = ROWS_CHANNELS) -> list[Tile]:
+    """Every tile of the padded rows for a pass, an element size, a card and c channels, which may ask for more warps: a
+    few of those for packed channels."""
     if which == "dgrad":
         return []
     found = tiles(which, itemsize, card)
     if which == "wgrad":
         found = [t for t in found if t.block_k == found[-1].block_k]
-        return [t for t in found if t.block_m <= 64 and t.block_n >= min(64, found[-1].block_n)]
+        tall = 32 if itemsize == 4 and not card.tma and card.shared < 2**17 else 64  # sm_120 spills 8 bytes of 64 x 64
+        found = [t for t in found if t.block_m <= tall and t.block_n >= min(64, found[-1].block_n)]
+        # Four warps spill where they copy 64 x 128 elements of single channels, on sm_100 64 x 64 of several, and on
+        # sm_120 32 x 64 in float32.
+        most = 16 * 64 if tall == 32 else 64 * 64 if c * itemsize <= 4 else 64 * 32 if card.tcgen05 else 64 * 128
+        return [replace(t, num_warps=8) if t.block_m * t.block_n > most else t for t in found]
     found = [t for t in found if t.block_n <= 64 and t.block_m >= min(64, found[-1].block_m)]
-    # Four warps would need a register for each of 64 scattered addresses where rows of the map have an odd length.
-    return [replace(t, num_warps=8) if t.block_m * t.block_n > 64 * 64 else t for t in found]
+    # Four warps would need a register for each of 64 scattered addresses where rows of the map have an odd length. Of
+    # 64 x 16 windows ptxas spills 8 bytes without wgmma.
+    narrow = 16 if which == "fprop_pool" and not card.tma else 0
+    return [replace(t, num_warps=8) if t.block_m * t.block_n > 64 * 64 or t.block_n == narrow else t for t in found]
 
 
 def groups_tiles(which: str, g: Conv2dGeometry, itemsize: int) -> list[Tile]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from kernels.common.device import card_of
 from kernels.common.launch import launch
 from kernels.common.layout import is_channels_last
 from kernels.conv2d.arguments import DIRECT_BLOCK, accumulator, index, strides, window
@@ -98,7 +99,8 @@ def wgrad(dy: Tensor, x: Tensor, dw: Tensor, partial: Tensor, g: Conv2dGeometry,
     channels_last = is_channels_last(dy)
     arguments: dict[str, Any] = {"dy_ptr": dy, "x_ptr": x, "dw_ptr": partial, "pixels": pixels}
     if _streams(g, STREAMED_TAPS):
-        block_p, block_c = (8, 64) if channels_last else (128 if dy.element_size() < 8 else 64, 4)
+        narrow = dy.element_size() == 8  # twice the registers an element
+        block_p, block_c = (8, 32 if narrow else 64) if channels_last else (64 if narrow else 128, 4)
         tap_rows = math.ceil(g.r / math.ceil(g.r * g.s / SUMMED_TAPS))
         launch(
             depthwise_wgrad_kernel,
@@ -162,7 +164,9 @@ def _stream(x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, g: Conv2dGeome
     channels_last = is_channels_last(y)
     w = _packed(w, channels_last)
     rows = 4 if g.r * g.s <= 9 else 2
-    block_q, block_c = (16, 64) if channels_last else (64, 4)
+    block_q, block_c = _stream_block(g, channels_last, x.element_size())
+    if not channels_last and rows == 2 and g.stride[1] > 1 and not card_of(x.device).tma:
+        block_q = 32  # sm_86 and sm_89 keep 8 bytes of 64 columns on the stack
     launch(
         depthwise_kernel,
         n * math.ceil(c / block_c) * math.ceil(q / block_q) * math.ceil(p / rows),
@@ -194,7 +198,7 @@ def _stream_dgrad(dy: Tensor, w: Tensor, dx: Tensor, g: Conv2dGeometry) -> None:
     w = _packed(w, channels_last)
     period = g.stride[0] * g.stride[1]
     rows = max(1, (4 if g.r * g.s <= 9 else 2) * 2 // period) if period > 1 else 4 if g.r * g.s <= 9 else 2
-    block_q, block_c = (16, 64) if channels_last else (64, 4)
+    block_q, block_c = _stream_block(g, channels_last, dy.element_size())
     first_p, num_p = _reach(rows * g.stride[0], g.r, g.stride[0], g.padding[0])
     first_q, num_q = _reach(g.stride[1], g.s, g.stride[1], g.padding[2])
     blocks = math.ceil(g.h / (rows * g.stride[0])) * math.ceil(g.w / (block_q * g.stride[1]))
@@ -224,6 +228,13 @@ def _stream_dgrad(dy: Tensor, w: Tensor, dx: Tensor, g: Conv2dGeometry) -> None:
         BLOCK_Q=block_q,
         BLOCK_C=block_c,
     )
+
+
+def _stream_block(g: Conv2dGeometry, channels_last: bool, itemsize: int) -> tuple[int, int]:
+    """Columns x channels of a streaming program: fewer where float64 and a large window would fill the registers."""
+    if not channels_last:
+        return 64, 4
+    return (8 if itemsize == 8 and g.r * g.s > 25 else 16), 64
 
 
 def _packed(w: Tensor, channels_last: bool) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from kernels.common.device import Card, assume_card
 from kernels.common.launch import record
 from tests.kernels.paths import Path
 from tests.kernels.problems import Problem, conv, judge, run
@@ -28,3 +29,20 @@ def test_streamed(triton: Path, case: Problem, dtype: torch.dtype, channels_last
     with record() as launches:
         run(case.ours, [None if t is None else t.cpu() for t in tensors])
     assert {launch.kernel.__name__ for launch in launches} >= STREAMED
+
+
+def test_a_large_window_in_float64(triton: Path) -> None:
+    """Blocks are smaller where each element takes two registers."""
+    judge(CASES[2], CASES[2].tensors(triton.device, torch.float64, True, integers=True), integers=True)
+
+
+def test_on_a_card_without_tma(triton: Path) -> None:
+    """Strided rows of large windows have narrower blocks there."""
+    case = conv("depthwise 4x3/2", (1, 3, 5, 70), (3, 1, 4, 3), groups=3, stride=2)
+    tensors = case.tensors(triton.device, torch.float16, False, integers=True)
+    with assume_card(Card(100_000, False)):
+        judge(case, tensors, integers=True)
+        with record() as launches:
+            run(case.ours, [None if t is None else t.cpu() for t in tensors])
+    streamed = [launch for launch in launches if launch.kernel.__name__ == "depthwise_kernel"]
+    assert [launch.arguments["BLOCK_Q"] for launch in streamed] == [32]

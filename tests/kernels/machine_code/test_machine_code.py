@@ -150,6 +150,19 @@ def test_float64_and_bfloat16_are_clean_on_hopper(directory: str) -> None:
     assert not bad, [(row["kernel"], row["case"], row["dtype"], row.get("stack"), row.get("error")) for row in bad]
 
 
+def test_plans_that_a_call_may_ship_with_do_not_spill() -> None:
+    """Tiles that the rule does not choose for the cases above, but may for others, where they once spilled."""
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(Path(__file__).with_name("shipped.py"))]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert {(target, which) for target, which, *_ in rows} == {
+        *(("sm_90", which) for which in ("dgrad", "wgrad")),
+        *(("sm_100", "wgrad"), ("sm_120", "wgrad"), ("sm_86", "fprop_pool"), ("sm_80", "dgrad")),
+    }, done.stderr[-2000:]
+    assert not [row for row in rows if row[-1] != "0"]
+
+
 def test_a_spill_is_noticed(directory: str) -> None:
     """The reader of machine code sees a spill where there is one: 1024 live values in a program of one warp."""
     script = """
