@@ -99,9 +99,9 @@ def tiles(which: str, itemsize: int, card: Card = H100, packed: bool = True) -> 
         for m, n, k in sizes
         if least * stage_bytes(which, m, n, k, itemsize) <= card.shared
     ]
-    # ptxas gives four warps 96 registers, and keeps 8 bytes on the stack (sm_90).
+    # ptxas keeps 8 bytes of four warps on the stack on sm_90, and of two on sm_100.
     few = which == "dgrad" and itemsize == 8 and not packed
-    return [replace(t, num_warps=2) for t in found] if few else found
+    return [replace(t, num_warps=8) for t in found] if few else found
 
 
 def _cheapest(work: Work, allowed: list[Tile]) -> tuple[Tile, int]:
