@@ -100,7 +100,7 @@ def tiles(which: str, itemsize: int, card: Card = H100, packed: bool = True) -> 
         if least * stage_bytes(which, m, n, k, itemsize) <= card.shared
     ]
     # ptxas keeps 8 bytes of four warps on the stack on sm_90, and of two on sm_100.
-    few = which == "dgrad" and itemsize == 8 and not packed
+    few = which == "dgrad" and itemsize == 8 and not packed and card.tma
     return [replace(t, num_warps=8) for t in found] if few else found
 
 
