@@ -64,6 +64,10 @@ def _tile(which: str, block_m: int, block_n: int, block_k: int, itemsize: int, c
     else:
         warps = 8 if block_m * block_n >= 128 * 128 else 4
     stages = 3 if 3 * stage_bytes(which, block_m, block_n, block_k, itemsize) <= card.shared else 2
+    if itemsize == 2 and which == "dgrad" and card.tcgen05 and (block_m, block_n) == (128, 64):
+        warps = 8  # ptxas keeps 8 bytes of four warps on the stack
+    if itemsize == 2 and which == "wgrad" and not card.tma and block_m * block_n == 128 * 128 and block_k == 32:
+        stages = 2  # and 16 bytes of three stages
     return Tile(block_m, block_n, block_k, warps, stages)
 
 
@@ -85,8 +89,8 @@ def tiles(which: str, itemsize: int, card: Card = H100, packed: bool = True) -> 
         tall, wide = (16, 32, 64, 128), (16, 32, 64, 128)
         if itemsize == 4 and not card.tma:
             wide = (16, 32, 64)
-    if which == "dgrad" and not packed and itemsize == 2 and not card.tma:
-        wide = wide[1:]  # ptxas gives the tile of 16 columns few registers, and keeps 8 bytes on the stack
+    if which == "dgrad" and not packed and itemsize != 4 and not card.tma:
+        wide = wide[1:]  # ptxas gives the tile of 16 columns few registers, and keeps 8 bytes or 16 on the stack
     if which == "fprop_pool":
         tall, wide = tall[:3], wide[:3] if itemsize == 2 or card.tma else wide[:2]
     if which != "wgrad":
