@@ -98,7 +98,9 @@ def _measure(chosen: list[Any], args: argparse.Namespace) -> int:
             return []
         first = shortlist(rank(target, plans(target, card), card, limits), args.compile)
         clean = prune(target, first, card, limits, arch, args.processes) if arch in TARGETS else first
-        return [each.plan for each in shortlist(clean, args.measure)]
+        if not clean:
+            print(f"{target.name}: none of {len(first)} plans compiled clean; timed as ranked")
+        return [each.plan for each in shortlist(clean or first, args.measure)]
 
     about = {name: value for name, value in facts(device, args.commit).items() if name not in ("threads", "kind")}
     measurer = CardMeasurer(device, EventClock(device))

@@ -8,6 +8,9 @@ from typing import Any
 
 import torch
 
+PRECISIONS = ("half", "tf32", "float32", "float64")
+"""float16 and bfloat16 are one: a card moves and multiplies both at the same rate."""
+
 
 def _flag(op: str, older: str) -> Callable[[], Any]:
     """The cheapest reader of torch's TF32 flag for `op`: "tf32" or True where it is allowed."""
@@ -40,3 +43,10 @@ def input_precision(dtype: torch.dtype) -> str:
     if dtype != torch.float32 or not tf32_allowed():
         return "ieee"
     return "tf32" if torch.version.hip is None else "tf32 portable"
+
+
+def precision_of(itemsize: int) -> str:
+    """The name in PRECISIONS of arithmetic on elements of 2, 4 or 8 bytes, by torch's flags for float32."""
+    if itemsize == 4:
+        return "tf32" if tf32_allowed() else "float32"
+    return "half" if itemsize == 2 else "float64"

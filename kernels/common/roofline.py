@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from kernels.common.launch import Launch, tensors_of
-from kernels.tuned.bucket import precision_of
+from kernels.common.precision import precision_of
 
 FILL, STEP, ANSWER = 2000.0, 60.0, 570.0
 """Cycles: a program's first tiles and last products; a step's barrier; memory's answer, shared by the stages."""
@@ -209,7 +209,7 @@ def _rate(launch: Launch, limits: Limits) -> float:
     dtype = next(tensors_of(launch.arguments)).dtype
     if dtype == torch.float32:
         how = launch.arguments["PRECISION"]
-        return limits.rates["tf32"] / 3 if how == "tf32x3" else limits.rates["tf32" if how == "tf32" else "float32"]
+        return limits.rates["tf32"] / 3 if how == "tf32x3" else limits.rates["float32" if how == "ieee" else "tf32"]
     return limits.rates[precision_of(dtype.itemsize)]
 
 

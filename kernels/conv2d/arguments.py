@@ -60,6 +60,11 @@ def window(g: Conv2dGeometry) -> dict[str, int]:
     }
 
 
+def undilated_window(g: Conv2dGeometry) -> dict[str, int]:
+    """The same of a kernel that knows no dilation."""
+    return {name: value for name, value in window(g).items() if not name.startswith("DIL")}
+
+
 def accumulator(t: Tensor) -> Any:
     """The dtype of sums: float64 for float64, float32 otherwise."""
     return tl.float64 if t.dtype == torch.float64 else tl.float32

@@ -22,7 +22,7 @@ from kernels.conv2d.splits import partial_sums, reduce
 
 def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bool, plan: Plan) -> Tensor:
     """y [n, k, p, q] in channels_last."""
-    tile = _tile(plan)
+    tile = plan.block
     y = empty(x, (g.n, g.k, g.p, g.q), True)
     whole = plan.splits == 1
     out = y if whole else partial_sums(y, plan.splits)
@@ -57,7 +57,7 @@ def fprop_pool(
     x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, average: bool, want_code: bool, plan: Plan
 ) -> tuple[Tensor, Tensor]:
     """y and its code [n, k, p // 2, q // 2] in channels_last (the code empty if not wanted)."""
-    tile = _tile(plan)
+    tile = plan.block
     shape = (g.n, g.k, g.p // 2, g.q // 2)
     y = empty(x, shape, True)
     code = empty(x, shape if want_code else (0,) * 4, True, torch.uint8)
@@ -87,15 +87,11 @@ def fprop_pool(
 
 
 def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, plan: Plan) -> Tensor:
-    """dx [n, c, h, w] in channels_last. Float32 wants the weights turned: TF32 tensor cores read no other order."""
-    tile = _tile(plan)
+    """dx [n, c, h, w] in channels_last."""
+    tile = plan.block
     dx = empty(dy, (g.n, g.c, g.h, g.w), True)
     out = dx if plan.splits == 1 else partial_sums(dx, plan.splits)
-    turned = dy.dtype == torch.float32
-    if turned:
-        w_desc = descriptors.filters(w.transpose(0, 1), tile.block_n, tile.block_k)
-    else:
-        w_desc = descriptors.filters(w, tile.block_k, tile.block_n)
+    w_desc, turned = descriptors.filters_for_dgrad(w, tile.block_n, tile.block_k)
     _launch(
         batch_dgrad_kernel,
         plan.splits * g.h * g.w * math.ceil(g.n / tile.block_m) * math.ceil(g.c / tile.block_n),
@@ -125,7 +121,7 @@ def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, plan: Plan) -> Tensor:
 
 def wgrad(dy: Tensor, x: Tensor, dw: Tensor, partial: Tensor, g: Conv2dGeometry, plan: Plan) -> None:
     """The partial sums of dw [k, c, r, s] over `plan.splits` parts of the output pixels."""
-    tile = _tile(plan)
+    tile = plan.block
     _launch(
         batch_wgrad_kernel,
         plan.splits * g.r * g.s * math.ceil(g.k / tile.block_m) * math.ceil(g.c / tile.block_n),
@@ -148,14 +144,9 @@ def wgrad(dy: Tensor, x: Tensor, dw: Tensor, partial: Tensor, g: Conv2dGeometry,
     )
 
 
-def _tile(plan: Plan) -> Tile:
-    assert plan.tile is not None
-    return plan.tile
-
-
 def _parts(out: Tensor, y: Tensor, plan: Plan) -> Any:
     """Where a pass writes: [splits, h, w, n, c] over a result in channels_last, or over its partial sums."""
-    tile = _tile(plan)
+    tile = plan.block
     n, c, h, w = y.shape
     return descriptors.boxes(
         out, [plan.splits, h, w, n, c], [n * h * w * c, w * c, c, h * w * c, 1], [1, 1, 1, tile.block_m, tile.block_n]

@@ -10,38 +10,24 @@ from functools import lru_cache
 from typing import Any
 
 from kernels.common.device import H100, Card
+from kernels.common.precision import precision_of
 from kernels.common.signature import apart
 from kernels.conv2d.cost import work_of
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plan import Plan, Tile, rule, shipped, stage_bytes
-from kernels.tuned.bucket import Bucket, precision_of
+from kernels.tuned.bucket import Bucket
 from kernels.tuned.table import Table, table_of
 
-_forced: dict[str, Tile] = {}
-_forced_plans: dict[str, Plan] = {}
+_forced: dict[str, Plan] = {}
 
 
 @contextmanager
 def force_plan(which: str, chosen: Plan) -> Iterator[None]:
     """Run pass `which` with this plan inside the block, whatever the geometry (tests, tuning)."""
-    before = _forced_plans.get(which)
-    _forced_plans[which] = chosen
+    before = _forced.get(which)
+    _forced[which] = chosen
     try:
         with apart((which, chosen)):
-            yield
-    finally:
-        _forced_plans.pop(which)
-        if before is not None:
-            _forced_plans[which] = before
-
-
-@contextmanager
-def force_tile(which: str, tile: Tile) -> Iterator[None]:
-    """Run every gemm of pass `which` with `tile` inside the block, whatever the heuristic says (tests, tuning)."""
-    before = _forced.get(which)
-    _forced[which] = tile
-    try:
-        with apart((which, tile)):
             yield
     finally:
         _forced.pop(which)
@@ -51,8 +37,8 @@ def force_tile(which: str, tile: Tile) -> Iterator[None]:
 
 def plan(which: str, g: Conv2dGeometry, itemsize: int, card: Card = H100) -> Plan:
     """The plan of one pass of one problem with elements of `itemsize` bytes on `card`."""
-    if _forced or _forced_plans:
-        return _forced_plans.get(which) or rule(which, g, itemsize, card, _forced.get(which))
+    if _forced:
+        return _forced.get(which) or rule(which, g, itemsize, card)
     table = table_of(card.name) if card.name else None
     found = None if table is None else _measured(table, which, g, itemsize, precision_of(itemsize), card)
     return found or rule(which, g, itemsize, card)

@@ -46,6 +46,14 @@ def filters(t: Tensor, rows: int, columns: int) -> Any:
     return boxes(t, [t.shape[0], width], [width, 1], [rows, columns])
 
 
+def filters_for_dgrad(t: Tensor, columns: int, depth: int) -> tuple[Any, bool]:
+    """Weights [k, c, r, s] as [k, r * s * c], or turned to [c, r * s * k] in float32: TF32 tensor cores read no other
+    order than the summed axis innermost. And whether they are turned."""
+    if t.dtype == torch.float32:
+        return filters(t.transpose(0, 1), columns, depth), True
+    return filters(t, depth, columns), False
+
+
 def _aligned(t: Tensor) -> Tensor:
     return dense_channels_innermost(t, copy=True) if t.data_ptr() % 16 else t
 

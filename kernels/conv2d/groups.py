@@ -20,8 +20,7 @@ def fprop(x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, g: Conv2dGeometr
 
 
 def dgrad(dy: Tensor, w: Tensor, dx: Tensor, g: Conv2dGeometry, tile: Tile) -> None:
-    """dx [n, c, h, w] of a convolution with stride 1; dy and dx have adjacent
-    channels, w is dense with them."""
+    """dx [n, c, h, w] of a convolution with stride 1; dy and dx have adjacent channels, w is dense with them."""
     pads = {
         "PAD_H": g.dilation[0] * (g.r - 1) - g.padding[0],
         "PAD_W": g.dilation[1] * (g.s - 1) - g.padding[2],
@@ -32,8 +31,7 @@ def dgrad(dy: Tensor, w: Tensor, dx: Tensor, g: Conv2dGeometry, tile: Tile) -> N
 
 def wgrad(dy: Tensor, x: Tensor, dw: Tensor, partial: Tensor, g: Conv2dGeometry, plan: Plan) -> None:
     """The partial sums of dw over `plan.splits` parts of the pixels; dy and x have adjacent channels."""
-    tile = plan.tile
-    assert tile is not None
+    tile = plan.block
     pixels = g.n * g.p * g.q
     launch_gemm(
         groups_wgrad_kernel,

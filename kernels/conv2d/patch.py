@@ -7,7 +7,7 @@ import math
 from torch import Tensor
 
 from kernels.common.launch import launch
-from kernels.conv2d.arguments import accumulator, index, strides, window
+from kernels.conv2d.arguments import accumulator, index, strides, undilated_window
 from kernels.conv2d.few import PATCH_BLOCK
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.patch_fprop import patch_fprop_kernel
@@ -50,7 +50,6 @@ def _launch(
     tall, wide = block
     lanes = g.n * q * (p if wide == 2 else math.ceil(p / tall))
     size = 256 if x.element_size() < 8 else 128
-    shape = {name: value for name, value in window(g).items() if not name.startswith("DIL")}
     launch(
         patch_fprop_kernel,
         math.ceil(lanes / size),
@@ -69,7 +68,7 @@ def _launch(
         **strides("w", w, "kcrs"),
         **strides("y", y, "nkpq"),
         C=g.c,
-        **shape,
+        **undilated_window(g),
         HAS_BIAS=bias is not None,
         RELU=relu,
         AVERAGE=average,

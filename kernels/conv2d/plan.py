@@ -49,6 +49,12 @@ class Plan:
     packed: bool = False
     splits: int = 1
 
+    @property
+    def block(self) -> Tile:
+        """The tile of a plan that has one."""
+        assert self.tile is not None
+        return self.tile
+
 
 def stage_bytes(which: str, block_m: int, block_n: int, block_k: int, itemsize: int) -> int:
     """Shared memory of one pipeline stage: the tiles of one step."""

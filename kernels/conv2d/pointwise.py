@@ -18,7 +18,7 @@ from kernels.conv2d.splits import partial_sums, reduce
 
 def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bool, plan: Plan) -> Tensor:
     """y [n, k, h, w] in channels_last."""
-    tile = _tile(plan)
+    tile = plan.block
     y = empty(x, (g.n, g.k, g.h, g.w), True)
     whole = plan.splits == 1
     out = y if whole else partial_sums(y, plan.splits)
@@ -32,16 +32,12 @@ def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bo
 
 
 def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, plan: Plan) -> Tensor:
-    """dx [n, c, h, w] in channels_last. Float32 wants the weights turned: TF32 tensor cores read no other order."""
-    tile = _tile(plan)
+    """dx [n, c, h, w] in channels_last."""
+    tile = plan.block
     dx = empty(dy, (g.n, g.c, g.h, g.w), True)
     whole = plan.splits == 1
     out = dx if whole else partial_sums(dx, plan.splits)
-    turned = dy.dtype == torch.float32
-    if turned:
-        b = descriptors.filters(w.transpose(0, 1), tile.block_n, tile.block_k)
-    else:
-        b = descriptors.filters(w, tile.block_k, tile.block_n)
+    b, turned = descriptors.filters_for_dgrad(w, tile.block_n, tile.block_k)
     a = descriptors.pixels(dy, tile.block_m, tile.block_k)
     _launch(a, b, None, out, (g.n * g.h * g.w, g.c, g.k), plan, dy.dtype, False, A_ROWS=True, B_ROWS=turned)
     if not whole:
@@ -51,16 +47,11 @@ def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, plan: Plan) -> Tensor:
 
 def wgrad(dy: Tensor, x: Tensor, partial: Tensor, g: Conv2dGeometry, plan: Plan) -> None:
     """The partial sums of dw [k, c, 1, 1] over `plan.splits` parts of the pixels."""
-    tile = _tile(plan)
+    tile = plan.block
     a = descriptors.pixels(dy, tile.block_k, tile.block_m)
     b = descriptors.pixels(x, tile.block_k, tile.block_n)
     sizes = (g.k, g.c, g.n * g.h * g.w)
     _launch(a, b, None, partial, sizes, plan, dy.dtype, False, A_ROWS=False, B_ROWS=False)
-
-
-def _tile(plan: Plan) -> Any:
-    assert plan.tile is not None
-    return plan.tile
 
 
 def _launch(
@@ -74,7 +65,7 @@ def _launch(
     relu: bool,
     **rows: bool,
 ) -> None:
-    tile, (m, n, depth) = _tile(plan), sizes
+    tile, (m, n, depth) = plan.block, sizes
     launch_gemm(
         matmul_kernel,
         plan.splits * tiles(m, n, tile),

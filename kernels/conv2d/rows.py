@@ -58,8 +58,7 @@ def fprop_pool(
 
 def wgrad(dy: Tensor, x: Tensor, dw: Tensor, partial: Tensor, g: Conv2dGeometry, plan: Plan) -> None:
     """The partial sums of dw over `plan.splits` parts of the pixels."""
-    tile = plan.tile
-    assert tile is not None
+    tile = plan.block
     rows = _pack(x, dw, g, 0, 1)
     run = g.s * rows.images.shape[3]
     steps = g.n * g.p * math.ceil(g.q / tile.block_k)

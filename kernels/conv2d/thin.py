@@ -10,7 +10,7 @@ from torch import Tensor
 from kernels.common.device import card_of
 from kernels.common.launch import launch
 from kernels.common.layout import is_channels_last
-from kernels.conv2d.arguments import DIRECT_BLOCK, accumulator, index, strides, window
+from kernels.conv2d.arguments import DIRECT_BLOCK, accumulator, index, strides, undilated_window, window
 from kernels.conv2d.depthwise import depthwise_kernel, depthwise_wgrad_kernel
 from kernels.conv2d.depthwise_dgrad import depthwise_dgrad_kernel
 from kernels.conv2d.direct import direct_dgrad_kernel, direct_fprop_kernel, direct_wgrad_kernel
@@ -116,7 +116,7 @@ def wgrad(dy: Tensor, x: Tensor, dw: Tensor, partial: Tensor, g: Conv2dGeometry,
             **strides("x", x, "nchw"),
             stride_dw_split=dw.numel(),
             **_tap_strides("dw", dw),
-            **_window(g),
+            **undilated_window(g),
             INDEX=index(dy, x, dw),
             ACC=accumulator(dy),
             TAP_ROWS=tap_rows,
@@ -182,7 +182,7 @@ def _stream(x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, g: Conv2dGeome
         **strides("x", x, "nchw"),
         **_tap_strides("w", w),
         **strides("y", y, "ncpq"),
-        **_window(g),
+        **undilated_window(g),
         HAS_BIAS=bias is not None,
         RELU=relu,
         INDEX=index(x, w, y),
@@ -216,7 +216,7 @@ def _stream_dgrad(dy: Tensor, w: Tensor, dx: Tensor, g: Conv2dGeometry) -> None:
         **strides("dy", dy, "ncpq"),
         **_tap_strides("w", w),
         **strides("dx", dx, "nchw"),
-        **_window(g),
+        **undilated_window(g),
         FIRST_P=first_p,
         FIRST_Q=first_q,
         NUM_P=num_p,
@@ -253,8 +253,3 @@ def _reach(size: int, taps: int, stride: int, padding: int) -> tuple[int, int]:
 def _tap_strides(name: str, w: Tensor) -> dict[str, int]:
     """Strides of a depthwise weight [c, 1, r, s], whose second axis has one element."""
     return {key: step for key, step in strides(name, w, "c-rs").items() if not key.endswith("-")}
-
-
-def _window(g: Conv2dGeometry) -> dict[str, int]:
-    """The constexprs of a window without dilation."""
-    return {name: value for name, value in window(g).items() if not name.startswith("DIL")}

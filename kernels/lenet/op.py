@@ -41,9 +41,10 @@ def lenet(
     the input's dtype, or autocast's inside autocast; for float32, TF32 where torch's flags allow it to convolutions
     and to linear layers. On the layer path it holds no more than torch's flags do.
 
-    On CUDA one kernel; a gradient of the parameters in three. A gradient of the input, higher derivatives and
-    torch.func go through the layers. An infinite pixel or activation gives NaN. Raises ValueError for unknown names,
-    RuntimeError for tensors that do not fit, and NotImplementedError under backend("triton") for what has no kernel.
+    On CUDA one kernel, above two images a multiprocessor a short one before it; a gradient of the parameters in
+    three. A gradient of the input, higher derivatives and torch.func go through the layers. An infinite pixel or
+    activation gives NaN. Raises ValueError for unknown names, RuntimeError for tensors that do not fit, and
+    NotImplementedError under backend("triton") for what has no kernel.
     """
     if not is_compiling():
         known = _known_lenet(input, *parameters, padding, pool, activation, arithmetic)

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from kernels.common.arguments import Pair
-from kernels.common.precision import tf32_allowed
+from kernels.common.precision import PRECISIONS
 
-PRECISIONS = ("half", "tf32", "float32", "float64")
-"""float16 and bfloat16 are one: a card moves and multiplies both at the same rate."""
 NEAR = 2.0
 """The largest distance at which a bucket's tile is still worth trying on another problem."""
 _NUMBERS = r"c(\d+) k(\d+) g(\d+) (\d+)x(\d+) s(\d+)x(\d+) d(\d+)x(\d+) pixels(\d+) batch(\d+)"
@@ -76,13 +74,6 @@ class Bucket:
         widths = [(b.c // b.groups, b.k // b.groups) for b in (self, other)]
         channels = sum(abs(math.log2(a / b)) for a, b in zip(*widths, strict=True))
         return channels + (abs(self.pixels - other.pixels) + abs(self.batch - other.batch)) / 2
-
-
-def precision_of(itemsize: int) -> str:
-    """The name in PRECISIONS of arithmetic on elements of 2, 4 or 8 bytes, by torch's flags for float32."""
-    if itemsize == 4:
-        return "tf32" if tf32_allowed() else "float32"
-    return "half" if itemsize == 2 else "float64"
 
 
 def _log2(size: int) -> int:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from kernels.common.device import card_of
-from kernels.tuned.bucket import Bucket, precision_of
+from kernels.common.precision import precision_of
+from kernels.tuned.bucket import Bucket
 from kernels.tuned.table import Table, table_of
 
 MARGIN = 1.03

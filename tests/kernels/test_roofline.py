@@ -65,6 +65,17 @@ def test_what_is_scarce_bounds() -> None:
     assert predict(*dense, CARD, [replace(code, loop={"all": 130})]).bound == "products"
 
 
+@pytest.mark.parametrize("precision", ["tf32", "tf32 rounded", "tf32 portable"])
+def test_tf32_is_one_rate_however_its_operands_are_rounded(precision: str) -> None:
+    given = [torch.empty(s, memory_format=torch.channels_last) for s in ((256, 256, 14, 14), (256, 256, 3, 3))]
+    with kernels.backend("triton"), assume_card(H100), record() as found, torch.no_grad():
+        kernels.conv2d(*given, padding=1)
+    flops = 2.0 * 256 * 256 * 256 * 14 * 14 * 9
+    changed = [replace(each, arguments={**each.arguments, "PRECISION": precision}) for each in found]
+    floor = predict(changed, flops, CARD).floor
+    assert floor == pytest.approx(predict(conv(256, 256, 14, 256, 3)[0], flops, CARD).floor * 2, rel=0.01)
+
+
 def test_a_last_wave_takes_as_long_as_the_others() -> None:
     launches, flops = conv(256, 256, 14, 256, 3)
     (launch,) = launches

@@ -14,8 +14,8 @@ import kernels
 from kernels.backend import backend
 from kernels.common import step
 from kernels.common.launch import Launch, record
-from kernels.conv2d.choose import force_tile
-from kernels.conv2d.plan import Tile
+from kernels.conv2d.choose import force_plan
+from kernels.conv2d.plan import Plan, Tile
 from kernels.pool2d import autograd as pool_autograd
 from tests.kernels.paths import Path
 from tests.kernels.problems import Problem, conv
@@ -128,10 +128,10 @@ def test_torchs_precision_flag_is_part_of_a_call(triton: Path, started: list[Lau
     assert found == {(True, "tf32"), (False, "ieee")}
 
 
-def test_a_forced_tile_is_part_of_a_call(triton: Path, started: list[Launch]) -> None:
+def test_a_forced_plan_is_part_of_a_call(triton: Path, started: list[Launch]) -> None:
     f, tensors = _answers(triton, GEMM)
     usual = _last(started, "BLOCK_M")
-    with force_tile("fprop", Tile(usual * 2, 16, 32, 4, 2)):
+    with force_plan("fprop", Plan("gemm", Tile(usual * 2, 16, 32, 4, 2), packed=True)):
         f(*tensors, padding=1)
         assert _last(started, "BLOCK_M") == usual * 2
     f(*tensors, padding=1)

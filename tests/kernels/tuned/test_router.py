@@ -16,10 +16,11 @@ from kernels import aten, backend, explain
 from kernels.backend import ATEN, TRITON, current_backend
 from kernels.common.device import H100, Card, assume_card
 from kernels.common.layout import is_channels_last
+from kernels.common.precision import precision_of
 from kernels.conv2d import by_torch
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.pool2d.geometry import Pool2dGeometry
-from kernels.tuned.bucket import Bucket, precision_of
+from kernels.tuned.bucket import Bucket
 from kernels.tuned.router import MARGIN, PASSES
 from kernels.tuned.table import Entry, Table, Times, slug, tables_in, write
 from tests.compare import assert_as_good
