@@ -91,7 +91,7 @@ def cells(name: str, target: Any, args: argparse.Namespace) -> list[str]:
     from bench.tune.drive import named
     from bench.tune.rank import card_for, coded, launches, main_launch
     from kernels.common.roofline import LIMITS, predict
-    from kernels.conv2d.plan import rule
+    from kernels.conv2d.plans.plan import rule
 
     card, limits = CARDS[args.arch], LIMITS[args.arch]
     plan = rule(target.which, target.geometry, target.itemsize, card_for(target, card))

@@ -15,7 +15,7 @@ from bench.machine_code.compile import CARDS, compile_launch
 from bench.machine_code.read import Report, read
 from kernels.common.launch import Launch
 from kernels.common.roofline import LIMITS, Code, predict, step_of
-from kernels.conv2d.plan import PASSES
+from kernels.conv2d.plans.plan import PASSES
 
 DTYPES = {
     "float16": torch.float16,

@@ -14,7 +14,7 @@ from bench.cases import Case, Layer, networks
 from bench.problem import DTYPES
 from cnn.errors import UserError
 from kernels.conv2d.geometry import Conv2dGeometry
-from kernels.conv2d.plan import PASSES as CONVOLUTIONS
+from kernels.conv2d.plans.plan import PASSES as CONVOLUTIONS
 from kernels.pool2d.geometry import Pool2dGeometry
 from kernels.tuned.bucket import Bucket
 

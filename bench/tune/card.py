@@ -16,8 +16,8 @@ from bench.measure import measure
 from bench.problem import Problem, problem
 from bench.providers import Contender, eager, ours
 from bench.run import one_line, set_precision, verdict_on
-from kernels.conv2d.choose import force_plan
-from kernels.conv2d.plan import Plan
+from kernels.conv2d.plans.choose import force_plan
+from kernels.conv2d.plans.plan import Plan
 from kernels.tuned.table import Times
 
 SECONDS = 0.25

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from bench.cases import Case
 from bench.tune import Target
-from kernels.conv2d.plan import Plan
+from kernels.conv2d.plans.plan import Plan
 from kernels.tuned.bucket import Bucket
 from kernels.tuned.table import LAYOUTS, Entry, Table, Times, read, slug, write
 

@@ -21,10 +21,10 @@ from kernels.common.device import Card, assume_card
 from kernels.common.launch import Launch, record
 from kernels.common.roofline import Code, Limits, Prediction, predict
 from kernels.conv2d import autograd
-from kernels.conv2d.arguments import planning_card
-from kernels.conv2d.choose import force_plan, is_legal
-from kernels.conv2d.cost import work_of as product_of
-from kernels.conv2d.plan import Plan, rule, shipped
+from kernels.conv2d.common.arguments import planning_card
+from kernels.conv2d.plans.choose import force_plan, is_legal
+from kernels.conv2d.plans.cost import work_of as product_of
+from kernels.conv2d.plans.plan import Plan, rule, shipped
 
 WARPS, STAGES = (4, 8), (2, 3, 4)
 

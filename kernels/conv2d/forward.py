@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from kernels.common.layout import empty, is_channels_last
-from kernels.conv2d import batch, groups, patch, pointwise, rows, thin
-from kernels.conv2d.arguments import (
+from kernels.conv2d.batch import passes as batch
+from kernels.conv2d.common.arguments import (
     launch_gemm,
     numerics,
     planning_card,
@@ -15,12 +15,17 @@ from kernels.conv2d.arguments import (
     tiles,
     window,
 )
-from kernels.conv2d.choose import plan
-from kernels.conv2d.fprop import fprop_kernel
-from kernels.conv2d.fprop_pool import fprop_pool_kernel
+from kernels.conv2d.common.pack import channels_innermost, channels_outermost, dense_channels_innermost
+from kernels.conv2d.common.splits import partial_sums, reduce
+from kernels.conv2d.gather.fprop import fprop_kernel
+from kernels.conv2d.gather.fprop_pool import fprop_pool_kernel
 from kernels.conv2d.geometry import Conv2dGeometry
-from kernels.conv2d.pack import channels_innermost, channels_outermost, dense_channels_innermost
-from kernels.conv2d.splits import partial_sums, reduce
+from kernels.conv2d.groups import passes as groups
+from kernels.conv2d.patch import passes as patch
+from kernels.conv2d.plans.choose import plan
+from kernels.conv2d.pointwise import passes as pointwise
+from kernels.conv2d.rows import passes as rows
+from kernels.conv2d.thin import passes as thin
 
 
 def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bool) -> Tensor:

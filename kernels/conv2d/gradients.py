@@ -9,8 +9,8 @@ from torch import Tensor
 
 from kernels.common.launch import launch
 from kernels.common.layout import empty
-from kernels.conv2d import batch, groups, pointwise, rows, thin
-from kernels.conv2d.arguments import (
+from kernels.conv2d.batch import passes as batch
+from kernels.conv2d.common.arguments import (
     accumulator,
     index,
     launch_gemm,
@@ -20,15 +20,19 @@ from kernels.conv2d.arguments import (
     tiles,
     window,
 )
-from kernels.conv2d.choose import plan
-from kernels.conv2d.dgrad import dgrad_kernel
-from kernels.conv2d.dz import dz_kernel
+from kernels.conv2d.common.dz import dz_kernel
+from kernels.conv2d.common.pack import channels_innermost, channels_outermost, dense_channels_innermost
+from kernels.conv2d.common.splits import partial_sums, reduce
+from kernels.conv2d.gather.dgrad import dgrad_kernel
+from kernels.conv2d.gather.wgrad import wgrad_kernel
 from kernels.conv2d.geometry import Conv2dGeometry
-from kernels.conv2d.pack import channels_innermost, channels_outermost, dense_channels_innermost
-from kernels.conv2d.plan import PROGRAMS, wgrad_tiles
-from kernels.conv2d.splits import partial_sums, reduce
-from kernels.conv2d.thin import per_split, sum_block
-from kernels.conv2d.wgrad import wgrad_kernel
+from kernels.conv2d.groups import passes as groups
+from kernels.conv2d.plans.choose import plan
+from kernels.conv2d.plans.plan import PROGRAMS, wgrad_tiles
+from kernels.conv2d.pointwise import passes as pointwise
+from kernels.conv2d.rows import passes as rows
+from kernels.conv2d.thin import passes as thin
+from kernels.conv2d.thin.passes import per_split, sum_block
 
 
 def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tensor:

@@ -20,7 +20,7 @@ _KEY = re.compile(r"(?P<which>\w+) (?P<precision>\w+) " + _NUMBERS)
 class Bucket:
     """A pass, its arithmetic and the shape: channels, window and steps exactly, sizes as rounded powers of two.
 
-    which: a pass of conv2d/plan.py, "max_pool" or "avg_pool" (whose k and groups are c). pixels, batch: log2 of the
+    which: a pass of conv2d/plans, "max_pool" or "avg_pool" (whose k and groups are c). pixels, batch: log2 of the
     outputs n * p * q and of n. Padding is left out: it moves the window and changes no plan.
     """
 

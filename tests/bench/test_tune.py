@@ -22,9 +22,9 @@ from bench.tune.drive import Tuner
 from bench.tune.rank import launches, main_launch, plans, rank, shortlist
 from kernels.common.device import H100, Card
 from kernels.common.roofline import LIMITS
-from kernels.conv2d.choose import force_plan, is_legal, plan
-from kernels.conv2d.plan import PASSES as CONVOLUTIONS
-from kernels.conv2d.plan import Plan, rule, shipped
+from kernels.conv2d.plans.choose import force_plan, is_legal, plan
+from kernels.conv2d.plans.plan import PASSES as CONVOLUTIONS
+from kernels.conv2d.plans.plan import Plan, rule, shipped
 from kernels.tuned.router import PASSES as OPERATIONS
 from kernels.tuned.table import Times, read, tables_in
 
@@ -173,7 +173,7 @@ def test_a_damaged_table_is_set_aside(tmp_path):
 def test_the_card_s_measurer_judges_before_it_times(monkeypatch):
     """On the CPU, in the interpreter: never a time to keep, but every step of the way."""
     import kernels
-    from kernels.conv2d import thin
+    from kernels.conv2d.thin import passes as thin
 
     layer = Layer("any", "small", "conv2d", 2, 6, 5, (3, 3), (1, 1), (1, 1), 1, k=3)
     target = Target(layer, 1, "fp32", "fprop")

@@ -7,10 +7,10 @@ import torch
 
 from kernels.common.arguments import pair
 from kernels.common.launch import record
-from kernels.conv2d.choose import force_plan
-from kernels.conv2d.few import suits_groups
 from kernels.conv2d.geometry import Conv2dGeometry
-from kernels.conv2d.plan import Plan, Tile, groups_tiles
+from kernels.conv2d.plans.choose import force_plan
+from kernels.conv2d.plans.few import suits_groups
+from kernels.conv2d.plans.plan import Plan, Tile, groups_tiles
 from tests.compare import assert_exact
 from tests.kernels.conv2d.test_tiles import answer
 from tests.kernels.paths import Path

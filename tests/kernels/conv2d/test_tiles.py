@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from kernels.common.launch import record
-from kernels.conv2d.choose import force_plan, plan
 from kernels.conv2d.geometry import Conv2dGeometry
-from kernels.conv2d.plan import PASSES, Plan, Tile, batch_tiles, matmul_tiles, rows_tiles, tiles
+from kernels.conv2d.plans.choose import force_plan, plan
+from kernels.conv2d.plans.plan import PASSES, Plan, Tile, batch_tiles, matmul_tiles, rows_tiles, tiles
 from tests.compare import assert_exact
 from tests.kernels.paths import Path
 from tests.kernels.problems import DTYPES, Problem, conv, make

@@ -14,9 +14,9 @@ from bench.machine_code.compile import CARDS, compile_launch
 from bench.machine_code.read import read
 from kernels.common.device import assume_card
 from kernels.common.launch import record
-from kernels.conv2d.choose import force_plan
 from kernels.conv2d.geometry import Conv2dGeometry
-from kernels.conv2d.plan import Plan, shipped
+from kernels.conv2d.plans.choose import force_plan
+from kernels.conv2d.plans.plan import Plan, shipped
 
 RGB, GRAY, SIX = (4, 3, 56, 56, 64, 3), (4, 1, 28, 28, 64, 5), (4, 6, 14, 14, 16, 5)
 """Sizes n, c, h, w of the input, filters and taps a side."""

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from kernels.common.launch import launch
 from kernels.common.layout import is_channels_last
-from kernels.conv2d.arguments import index, launch_gemm, numerics, strides, tiles
+from kernels.conv2d.common.arguments import index, launch_gemm, numerics, strides, tiles
 from kernels.conv2d.geometry import Conv2dGeometry
-from kernels.conv2d.plan import Plan, Tile
-from kernels.conv2d.rows_fprop import rows_fprop_kernel
-from kernels.conv2d.rows_pack import rows_pack_kernel
-from kernels.conv2d.rows_wgrad import rows_wgrad_kernel
+from kernels.conv2d.plans.plan import Plan, Tile
+from kernels.conv2d.rows.fprop import rows_fprop_kernel
+from kernels.conv2d.rows.pack import rows_pack_kernel
+from kernels.conv2d.rows.wgrad import rows_wgrad_kernel
 
 BLOCK_P, BLOCK_W = 256, 256  # a matrix of whole tiles, which are 16 x 16 at least, has a multiple of 256 elements
 

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from kernels.common.layout import empty
-from kernels.conv2d import descriptors
-from kernels.conv2d.arguments import launch_gemm, tiles
+from kernels.conv2d.common import descriptors
+from kernels.conv2d.common.arguments import launch_gemm, tiles
+from kernels.conv2d.common.splits import partial_sums, reduce
 from kernels.conv2d.geometry import Conv2dGeometry
-from kernels.conv2d.matmul import matmul_kernel
-from kernels.conv2d.plan import Plan
-from kernels.conv2d.splits import partial_sums, reduce
+from kernels.conv2d.plans.plan import Plan
+from kernels.conv2d.pointwise.matmul import matmul_kernel
 
 
 def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bool, plan: Plan) -> Tensor:

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from kernels.common.layout import empty
-from kernels.conv2d import descriptors
-from kernels.conv2d.arguments import index, launch_gemm, strides, window
-from kernels.conv2d.batch_dgrad import batch_dgrad_kernel
-from kernels.conv2d.batch_fprop import batch_fprop_kernel
-from kernels.conv2d.batch_fprop_pool import batch_fprop_pool_kernel
-from kernels.conv2d.batch_wgrad import batch_wgrad_kernel
+from kernels.conv2d.batch.dgrad import batch_dgrad_kernel
+from kernels.conv2d.batch.fprop import batch_fprop_kernel
+from kernels.conv2d.batch.fprop_pool import batch_fprop_pool_kernel
+from kernels.conv2d.batch.wgrad import batch_wgrad_kernel
+from kernels.conv2d.common import descriptors
+from kernels.conv2d.common.arguments import index, launch_gemm, strides, window
+from kernels.conv2d.common.splits import partial_sums, reduce
 from kernels.conv2d.geometry import Conv2dGeometry
-from kernels.conv2d.plan import Plan, Tile
-from kernels.conv2d.splits import partial_sums, reduce
+from kernels.conv2d.plans.plan import Plan, Tile
 
 
 def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bool, plan: Plan) -> Tensor:

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from kernels.common.jit import dot, first_tap, unravel
-from kernels.conv2d.order import place, share
+from kernels.conv2d.common.order import place, share
 
 
 @triton.jit

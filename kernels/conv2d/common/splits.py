@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kernels.common.jit import relu
 from kernels.common.launch import launch
-from kernels.conv2d.arguments import LIMIT, accumulator
+from kernels.conv2d.common.arguments import LIMIT, accumulator
 
 BLOCK = 512
 

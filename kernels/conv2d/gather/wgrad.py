@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 
 from kernels.common.jit import dot, unravel
-from kernels.conv2d.order import place
+from kernels.conv2d.common.order import place
 
 
 @triton.jit

@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 
 from kernels.common.jit import dot, relu, tap_inside, taps_inside, unravel
-from kernels.conv2d.order import place, share
+from kernels.conv2d.common.order import place, share
 
 
 @triton.jit

@@ -11,9 +11,9 @@ from functools import lru_cache
 from itertools import product
 
 from kernels.common.device import H100, Card
-from kernels.conv2d.cost import Work, work_of
-from kernels.conv2d.few import GROUP_WIDTH, ROWS_CHANNELS, suits_groups, suits_patch, suits_rows
 from kernels.conv2d.geometry import Conv2dGeometry
+from kernels.conv2d.plans.cost import Work, work_of
+from kernels.conv2d.plans.few import GROUP_WIDTH, ROWS_CHANNELS, suits_groups, suits_patch, suits_rows
 
 PASSES = ("fprop", "fprop_pool", "dgrad", "wgrad")
 PROGRAMS = 264

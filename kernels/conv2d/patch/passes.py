@@ -7,10 +7,10 @@ import math
 from torch import Tensor
 
 from kernels.common.launch import launch
-from kernels.conv2d.arguments import accumulator, index, strides, undilated_window
-from kernels.conv2d.few import PATCH_BLOCK
+from kernels.conv2d.common.arguments import accumulator, index, strides, undilated_window
 from kernels.conv2d.geometry import Conv2dGeometry
-from kernels.conv2d.patch_fprop import patch_fprop_kernel
+from kernels.conv2d.patch.fprop import patch_fprop_kernel
+from kernels.conv2d.plans.few import PATCH_BLOCK
 
 
 def fprop(x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, g: Conv2dGeometry, relu: bool) -> None:

@@ -15,7 +15,7 @@ from kernels.common.launch import launch
 from kernels.common.layout import span
 from kernels.common.precision import input_precision
 from kernels.conv2d.geometry import Conv2dGeometry
-from kernels.conv2d.plan import Tile
+from kernels.conv2d.plans.plan import Tile
 
 DIRECT_BLOCK = 256
 LIMIT = 2**31 - 2**20  # room for one block beyond the end

@@ -6,11 +6,11 @@ import math
 
 from torch import Tensor
 
-from kernels.conv2d.arguments import launch_gemm, numerics, strides, window
+from kernels.conv2d.common.arguments import launch_gemm, numerics, strides, window
 from kernels.conv2d.geometry import Conv2dGeometry
-from kernels.conv2d.groups_fprop import groups_fprop_kernel
-from kernels.conv2d.groups_wgrad import groups_wgrad_kernel
-from kernels.conv2d.plan import Plan, Tile
+from kernels.conv2d.groups.fprop import groups_fprop_kernel
+from kernels.conv2d.groups.wgrad import groups_wgrad_kernel
+from kernels.conv2d.plans.plan import Plan, Tile
 
 
 def fprop(x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, g: Conv2dGeometry, relu: bool, tile: Tile) -> None:

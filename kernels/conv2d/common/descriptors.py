@@ -14,7 +14,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from kernels.common.device import INTERPRET
 from kernels.common.precision import input_precision
-from kernels.conv2d.pack import channels_innermost, dense_channels_innermost
+from kernels.conv2d.common.pack import channels_innermost, dense_channels_innermost
 
 DTYPES = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32: tl.float32}
 _CAN_ROUND = "round_f32_to_tf32" in TensorDescriptor.__dataclass_fields__

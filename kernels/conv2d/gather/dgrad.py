@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 from kernels.common.jit import dot, tap_inside, taps_inside, unravel
-from kernels.conv2d.order import phase_of, place, share
+from kernels.conv2d.common.order import phase_of, place, share
 
 
 @triton.jit

@@ -10,12 +10,12 @@ from torch import Tensor
 from kernels.common.device import card_of
 from kernels.common.launch import launch
 from kernels.common.layout import is_channels_last
-from kernels.conv2d.arguments import DIRECT_BLOCK, accumulator, index, strides, undilated_window, window
-from kernels.conv2d.depthwise import depthwise_kernel, depthwise_wgrad_kernel
-from kernels.conv2d.depthwise_dgrad import depthwise_dgrad_kernel
-from kernels.conv2d.direct import direct_dgrad_kernel, direct_fprop_kernel, direct_wgrad_kernel
+from kernels.conv2d.common.arguments import DIRECT_BLOCK, accumulator, index, strides, undilated_window, window
+from kernels.conv2d.common.pack import channels_innermost
 from kernels.conv2d.geometry import Conv2dGeometry
-from kernels.conv2d.pack import channels_innermost
+from kernels.conv2d.thin.depthwise import depthwise_kernel, depthwise_wgrad_kernel
+from kernels.conv2d.thin.depthwise_dgrad import depthwise_dgrad_kernel
+from kernels.conv2d.thin.direct import direct_dgrad_kernel, direct_fprop_kernel, direct_wgrad_kernel
 
 STREAMED_TAPS = 49
 """Windows up to 7x7 are unrolled in registers."""
