@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -58,6 +58,15 @@ class Conv2dGeometry:
     def k_group(self) -> int:
         """Output channels of one group."""
         return self.k // self.groups
+
+    @property
+    def turned(self) -> Conv2dGeometry:
+        """For stride 1: the convolution that leads from the output gradient to the input gradient, its filters turned
+        by 180 degrees. A padding wider than the kernel becomes negative: it cuts."""
+        reach = (self.dilation[0] * (self.r - 1), self.dilation[1] * (self.s - 1))
+        top, bottom, left, right = self.padding
+        pads = (reach[0] - top, reach[0] - bottom, reach[1] - left, reach[1] - right)
+        return replace(self, c=self.k, h=self.p, w=self.q, k=self.c, padding=pads)
 
     @property
     def flops(self) -> int:

@@ -44,6 +44,9 @@ def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
     if chosen.tile is None:
         thin.dgrad(dy, w, dx, g)
         return dx
+    if chosen.algorithm == "rows":
+        rows.dgrad(dy, w, dx, g, chosen.tile)
+        return dx
     if chosen.algorithm == "matmul":
         dx = pointwise.dgrad(dy, w, g, chosen)
         return dx if channels_last else channels_outermost(dx)

@@ -21,11 +21,7 @@ def fprop(x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, g: Conv2dGeometr
 
 def dgrad(dy: Tensor, w: Tensor, dx: Tensor, g: Conv2dGeometry, tile: Tile) -> None:
     """dx [n, c, h, w] of a convolution with stride 1; dy and dx have adjacent channels, w is dense with them."""
-    pads = {
-        "PAD_H": g.dilation[0] * (g.r - 1) - g.padding[0],
-        "PAD_W": g.dilation[1] * (g.s - 1) - g.padding[2],
-    }
-    sizes = {"IN": g.k_group, "OUT": g.c_group, **window(g), **pads, "TRANSPOSED": True}
+    sizes = {"IN": g.k_group, "OUT": g.c_group, **window(g.turned), "TRANSPOSED": True}
     _launch(dy, w, None, dx, sizes, False, tile)
 
 

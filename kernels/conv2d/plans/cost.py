@@ -80,6 +80,8 @@ class Work:
 
 def work_of(algorithm: str, which: str, g: Conv2dGeometry, itemsize: int, wgmma: bool, packed: bool) -> Work:
     """The product that pass `which` is by "gemm", "batch" or "matmul"."""
+    if algorithm == "rows" and which == "dgrad":
+        which, g = "fprop", g.turned
     if algorithm == "batch":
         return _batch(which, g, itemsize)
     if which == "wgrad":

@@ -35,8 +35,11 @@ def suits_patch(which: str, g: Conv2dGeometry) -> bool:
 
 
 def suits_rows(which: str, g: Conv2dGeometry) -> bool:
-    """Whether few channels are worth padded rows: a copy of the input, and then loads of 4 to 16 bytes."""
-    return which != "dgrad" and _plain(g) and g.c <= ROWS_CHANNELS and g.r * g.s > 1
+    """Whether few channels are worth padded rows: a copy of the input, and then loads of 4 to 16 bytes. The input
+    gradient reads that of the output, and is a convolution only without a stride."""
+    if which == "dgrad" and g.stride != (1, 1):
+        return False
+    return _plain(g) and (g.k if which == "dgrad" else g.c) <= ROWS_CHANNELS and g.r * g.s > 1
 
 
 def _plain(g: Conv2dGeometry) -> bool:

@@ -216,9 +216,7 @@ def _aligned(g: Conv2dGeometry, itemsize: int) -> bool:
 def rows_tiles(which: str, itemsize: int, card: Card = H100, c: int = ROWS_CHANNELS) -> list[Tile]:
     """Every tile of the padded rows for a pass, an element size, a card and c channels, which may ask for more warps: a
     few of those for packed channels."""
-    if which == "dgrad":
-        return []
-    found = tiles(which, itemsize, card)
+    found = tiles("fprop" if which == "dgrad" else which, itemsize, card)
     if which == "wgrad":
         found = [t for t in found if t.block_k == found[-1].block_k]
         tall = 32 if itemsize == 4 and not card.tma and card.shared < 2**17 else 64  # sm_120 spills 8 bytes of 64 x 64

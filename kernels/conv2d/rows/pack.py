@@ -74,10 +74,12 @@ def rows_pack_kernel(
     PAD_W: tl.constexpr,
     CPAD: tl.constexpr,
     TOTAL: tl.constexpr,
+    TURNED: tl.constexpr,
     INDEX: tl.constexpr,
     BLOCK_P: tl.constexpr,
     BLOCK_W: tl.constexpr,
 ):
+    """TURNED: the filters are turned by 180 degrees."""
     num_x = tl.cdiv(tl.full((), n, INDEX) * rows * columns, BLOCK_P)
     i = tl.program_id(0)
     if i < num_x:
@@ -106,5 +108,8 @@ def rows_pack_kernel(
         o_k = o // TOTAL
         o_r, o_s, o_c = unravel(o % TOTAL, S, CPAD)
         m = (o_k < k) & (o_r < R) & (o_c < C)
+        if TURNED:
+            o_r = R - 1 - o_r
+            o_s = S - 1 - o_s
         p_w = w_ptr + (o_k.to(INDEX) * stride_w_k + o_c * stride_w_c + o_r * stride_w_r + o_s * stride_w_s)
         tl.store(matrix_ptr + o, tl.load(p_w, mask=m, other=0.0))

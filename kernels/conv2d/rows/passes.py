@@ -56,6 +56,12 @@ def fprop_pool(
     _fprop(x, w, bias, y, code if want_code else y, g, tile, flags)
 
 
+def dgrad(dy: Tensor, w: Tensor, dx: Tensor, g: Conv2dGeometry, tile: Tile) -> None:
+    """dx [n, c, h, w] of a convolution with stride 1, dense in either layout."""
+    flags = {"POOL": False, "RELU": False, "AVERAGE": False, "HAS_CODE": False}
+    _fprop(dy, w.transpose(0, 1), None, dx, dx, g.turned, tile, flags, turned=True)
+
+
 def wgrad(dy: Tensor, x: Tensor, dw: Tensor, partial: Tensor, g: Conv2dGeometry, plan: Plan) -> None:
     """The partial sums of dw over `plan.splits` parts of the pixels."""
     tile = plan.block
@@ -97,8 +103,9 @@ def _fprop(
     g: Conv2dGeometry,
     tile: Tile,
     flags: dict[str, bool],
+    turned: bool = False,
 ) -> None:
-    rows = _pack(x, w, g, tile.block_k, tile.block_n)
+    rows = _pack(x, w, g, tile.block_k, tile.block_n, turned)
     cpad = rows.images.shape[3]
     pixels = y.numel() // g.k
     launch_gemm(
@@ -131,8 +138,8 @@ def _fprop(
     )
 
 
-def _pack(x: Tensor, w: Tensor, g: Conv2dGeometry, block_k: int, block_n: int) -> Rows:
-    """The padded images and, if `block_k` is given, the filters as a matrix of whole tiles."""
+def _pack(x: Tensor, w: Tensor, g: Conv2dGeometry, block_k: int, block_n: int, turned: bool = False) -> Rows:
+    """The padded images and, if `block_k` is given, the filters as a matrix of whole tiles, turned if asked."""
     cpad = padded_channels(g.c, x.element_size())
     rows = (g.p - 1) * g.stride[0] + g.r
     columns = (g.q - 1) * g.stride[1] + g.s
@@ -165,6 +172,7 @@ def _pack(x: Tensor, w: Tensor, g: Conv2dGeometry, block_k: int, block_n: int) -
         PAD_W=g.padding[2],
         CPAD=cpad,
         TOTAL=total,
+        TURNED=turned,
         INDEX=index(x, images),
         BLOCK_P=BLOCK_P,
         BLOCK_W=BLOCK_W,

@@ -24,6 +24,12 @@ ROWS = (
     conv("sixteen channels", (1, 16, 5, 6), (21, 16, 2, 3), stride=(1, 3)),
     conv("rgb, same, even", (2, 3, 6, 5), (17, 3, 4, 2), padding="same", bias=False),
 )
+FEW_FILTERS = (
+    conv("few filters, uneven", (2, 37, 7, 6), (13, 37, 3, 4), padding=(2, 1)),
+    conv("few filters, padding that cuts", (1, 20, 4, 5), (3, 20, 2, 3), padding=(3, 4)),
+    conv("few filters, same, even", (2, 18, 5, 19), (16, 18, 4, 2), padding="same"),
+)
+"""Their input gradients are convolutions over few channels."""
 PATCH = (
     conv("patch", (2, 1, 9, 7), (5, 1, 3, 4), stride=(2, 1), padding=(2, 1)),
     conv("patch, same, even", (1, 2, 5, 19), (3, 2, 2, 3), padding="same"),
@@ -50,7 +56,8 @@ def _shipped() -> list[tuple[str, torch.dtype, Tile]]:
 
 @pytest.mark.parametrize("which, dtype, tile", _shipped(), ids=lambda v: str(v).replace("torch.", ""))
 def test_tile_of_rows(triton: Path, which: str, dtype: torch.dtype, tile: Tile) -> None:
-    case = ROWS[(tile.block_m + tile.block_n + tile.block_k) // 16 % 3]
+    cases = FEW_FILTERS if which == "dgrad" else ROWS
+    case = cases[(tile.block_m + tile.block_n + tile.block_k) // 16 % 3]
     case = _of(case, "conv2d_relu_pool2d" if which == "fprop_pool" else "conv2d_relu")
     tensors = case.tensors(triton.device, dtype, channels_last=tile.block_n % 64 == 0, integers=True)
     dy = make(case.torchs(*tensors).shape, triton.device, dtype, integers=True)
@@ -79,9 +86,18 @@ def test_plain(triton: Path, case: Problem, dtype: torch.dtype, channels_last: b
     tensors = case.tensors(triton.device, dtype, channels_last, integers=True)
     judge(case, tensors, integers=True)
     names = _launched(case, tensors)
-    assert ("rows_fprop_kernel" in names) == (case in ROWS)
+    assert "rows_fprop_kernel" in names or case in PATCH
     assert ("patch_fprop_kernel" in names) == (case in PATCH)
     assert "rows_wgrad_kernel" in names or case.shapes[1] is None or case.shapes[1][2:] == (1, 1)
+
+
+@pytest.mark.parametrize("dtype, channels_last", [*zip(DTYPES, [False, True] * 2, strict=True)], ids=str)
+@pytest.mark.parametrize("case", FEW_FILTERS, ids=str)
+def test_input_gradient(triton: Path, case: Problem, dtype: torch.dtype, channels_last: bool) -> None:
+    tensors = case.tensors(triton.device, dtype, channels_last, integers=True)
+    judge(case, tensors, integers=True)
+    assert {"rows_fprop_kernel", "rows_pack_kernel"} <= _launched(case, tensors)
+    assert "dgrad_kernel" not in _launched(case, tensors)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")], ids=str)
@@ -108,6 +124,8 @@ def test_the_rules() -> None:
 
     assert suits_rows("fprop", geometry(3, 64, 7)) and suits_rows("wgrad", geometry(16, 64, 3))
     assert not suits_rows("dgrad", geometry(3, 64, 7)) and not suits_rows("fprop", geometry(17, 64, 3))
+    assert suits_rows("dgrad", geometry(64, 16, 3)) and not suits_rows("dgrad", geometry(64, 17, 3))
+    assert not suits_rows("dgrad", replace(geometry(64, 16, 3), stride=(1, 2)))
     assert not suits_rows("fprop", geometry(16, 64, 1)) and not suits_rows("fprop", geometry(4, 4, 3, groups=2))
     assert not suits_rows("fprop", geometry(3, 64, 3, dilation=2)) and not suits_rows(
         "fprop", geometry(3, 8, 3, w=2**20)
