@@ -18,11 +18,13 @@ SMALL_WORK = 4_000_000
 """Multiply-adds of a small problem."""
 LEAST_OUTPUTS = 8192
 """Fewer convolved elements are not worth a pass of ReLU and pool of our own."""
+LEAST_MAP, LEAST_WIDE_MAP, FEW_TAPS = 49, 64, 1 << 14
+"""Smaller depthwise outputs of 3x3 and of 5x5 filters cost more to begin than to compute: they pay where there are few
+taps in all, so that torch's set-up is the larger cost."""
 LEAST_PLANE, FEW_OUTPUTS = 144, 1 << 16
 SHORT_PLANE, IN_CACHE = 400, 1 << 18
-"""Smaller depthwise outputs cost more to lay out than to compute: they pay where they are few and torch's set-up is the
-larger cost. With gradients short ones pay while all outputs stay in the cache: the weight gradient jumps from image to
-image."""
+"""The same where rows are laid out in a band first. With gradients short ones pay while all outputs stay in the cache:
+the weight gradient jumps from image to image."""
 MOST_DEPTHWISE_TAPS = 25
 """csrc/depthwise.cpp: TAPS."""
 
@@ -110,18 +112,35 @@ def direct_wins(c: int, q: int, work: int, pooled: bool) -> bool:
     return q >= WIDE and c <= (2 * SOME_CHANNELS if pooled else SOME_CHANNELS)
 
 
+def reads_map(r: int, s: int, geometry: Geometry, bf16: bool) -> bool:
+    """Whether csrc/map.h takes a depthwise filter: square and small, on vectors whose lanes can be masked off."""
+    isa = native.KERNELS.isa if native.KERNELS is not None else ""
+    stride = geometry.stride
+    square = r == s and stride[0] == stride[1] and stride[0] <= 2 and geometry.dilation == (1, 1)
+    return square and r in (3, 5) and (isa == "avx512" or (isa == "avx2" and not bf16))
+
+
+def depthwise_wins(n: int, w_shape: tuple[int, ...], plane: int, from_map: bool, training: bool) -> bool:
+    """Whether a depthwise kernel was measured faster than torch's on output planes of so many elements."""
+    planes, taps = n * w_shape[0], w_shape[2] * w_shape[3]
+    fair = plane >= (LEAST_MAP if taps <= 9 else LEAST_WIDE_MAP) or planes * taps <= FEW_TAPS
+    least, most = (SHORT_PLANE, IN_CACHE) if training else (LEAST_PLANE, FEW_OUTPUTS)
+    return fair and (from_map or plane >= least or planes * plane <= most)
+
+
 def kind_of(
-    contiguous: bool, w_shape: tuple[int, ...], groups: int, out: tuple[int, ...], epilogue: Epilogue, training: bool
-) -> str | None:
+    contiguous: bool, w_shape: tuple[int, ...], geometry: Geometry, out: tuple[int, ...], epilogue: Epilogue,
+    training: bool, bf16: bool,
+) -> str | None:  # fmt: skip
     """Which kernel takes a convolution to an output of shape `out`, by measured rule."""
     (k, c_group, r, s), (n, _, p, q) = w_shape, out
     pooled, outputs = epilogue.window is not None, n * k * p * q
-    if contiguous and groups == 1 and r * s > 1 and (epilogue.square or not pooled):
+    if contiguous and geometry.groups == 1 and r * s > 1 and (epilogue.square or not pooled):
         if direct_wins(c_group, q, outputs * c_group * r * s, pooled):
             return "direct" if pooled or not training else None
     elif contiguous and c_group == 1 and 1 < r * s <= MOST_DEPTHWISE_TAPS and not pooled:
-        least, most = (SHORT_PLANE, IN_CACHE) if training else (LEAST_PLANE, FEW_OUTPUTS)
-        return None if p * q < least and outputs > most else "depthwise"
+        wins = depthwise_wins(n, w_shape, p * q, reads_map(r, s, geometry, bf16), training)
+        return "depthwise" if wins else None
     return "pool" if pooled and outputs >= LEAST_OUTPUTS else None
 
 
@@ -179,7 +198,7 @@ def plan_of(
     if last is None or w_last is None:
         return None
     contiguous = not (last or w_last)
-    kind = kind_of(contiguous, w_shape, groups, (n, k, p, q), epilogue, training)
+    kind = kind_of(contiguous, w_shape, geometry, (n, k, p, q), epilogue, training, bf16)
     after = None
     if epilogue.window is not None:
         out = (n, k, p, q)

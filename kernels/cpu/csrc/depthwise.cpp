@@ -1,12 +1,13 @@
 // Depthwise convolution (one filter per channel), n c h w, with bias and ReLU; and its weight gradient.
 //
-// Each plane is a band problem of one channel: vectors run along q, a tile of 4 rows x 2 vectors runs over the taps; in
-// 3x3 and 5x5 filters a loaded vector serves every output row that reads it.
+// 3x3 and 5x5 filters read the map itself (map.h) where the instruction set can mask loads. Else each plane is a band
+// problem of one channel: vectors run along q, a tile of 4 rows x 2 vectors runs over the taps; in 3x3 and 5x5 filters a
+// loaded vector serves every output row that reads it.
 // The input gradient is the same forward pass over the output's gradient with the filter turned by 180 degrees
 // (kernels/cpu/depthwise.py), so it needs no kernel.
 #include <atomic>
 
-#include "band.h"
+#include "map.h"
 #include "threads.h"
 
 namespace ISA {
@@ -93,14 +94,21 @@ void band_rows(const Plane& o, const float* w, float bias, int64_t count, T* y) 
 template <class T> using BandRows = void (*)(const Plane&, const float*, float, int64_t, T*);
 
 template <class T> BandRows<T> band_rows_of(const ConvPlan& d) {
-    bool square = d.r == d.s && d.sh == d.sw && d.dh == 1 && d.dw == 1 && d.sh <= 2;
-    if (square && d.r == 3) return d.sh == 1 ? band_rows<3, 1, T> : band_rows<3, 2, T>;
-    if (square && d.r == 5) return d.sh == 1 ? band_rows<5, 1, T> : band_rows<5, 2, T>;
+    if constexpr (!(MASKED_LOADS<T> && LANES == 16)) {  // else map_kernels takes every one of these
+        bool square = d.r == d.s && d.sh == d.sw && d.dh == 1 && d.dw == 1 && d.sh <= 2;
+        if (square && d.r == 3) return d.sh == 1 ? band_rows<3, 1, T> : band_rows<3, 2, T>;
+        if (square && d.r == 5) return d.sh == 1 ? band_rows<5, 1, T> : band_rows<5, 2, T>;
+    }
     return band_rows<0, 0, T>;
 }
 
 template <class T> int forward(const ConvPlan& d, const T* x, const T* w, const T* bias, T* y) {
     int64_t multiplier = d.k / d.c, taps = d.r * d.s;
+    if (const MapKernels<T>* map = map_kernels<T>(d)) {
+        parallel(d.n * d.k, chunks_for(d.threads, d.n * d.k),
+                 [&](int64_t, int64_t begin, int64_t end) { map->forward(d, x, w, bias, y, begin, end); });
+        return 0;
+    }
     BandRows<T> compute = band_rows_of<T>(d);
     std::atomic<int> failed{0};
     parallel(d.n * d.k, chunks_for(d.threads, d.n * d.k), [&](int64_t, int64_t begin, int64_t end) {
@@ -145,8 +153,13 @@ INLINE void correlate(const Plane& o, const T* dy, int64_t outputs, int first_ta
 
 template <class T> int weight_gradient(const ConvPlan& d, const T* dy, const T* x, float* dw) {
     int64_t multiplier = d.k / d.c, taps = d.r * d.s;
-    std::atomic<int> failed{0};
     // A filter has one thread, which adds its images in order: the sum repeats bit for bit.
+    if (const MapKernels<T>* map = map_kernels<T>(d)) {
+        parallel(d.k, chunks_for(d.threads, d.k),
+                 [&](int64_t, int64_t begin, int64_t end) { map->weight_gradient(d, dy, x, dw, begin, end); });
+        return 0;
+    }
+    std::atomic<int> failed{0};
     parallel(d.k, chunks_for(d.threads, d.k), [&](int64_t, int64_t begin, int64_t end) {
         Band band(d, 1, false);
         if (!band.memory) {

@@ -38,6 +38,8 @@ DEPTHWISE: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = 
     "narrow, stride 2": ((2, 7, 31, 27), (7, 1, 3, 3), {"padding": 1, "stride": 2, "groups": 7}),
     "narrow 5x5": ((1, 8, 16, 7), (8, 1, 5, 5), {"padding": 2, "groups": 8}),
     "narrow 5x5, stride 2": ((1, 8, 16, 13), (8, 1, 5, 5), {"padding": 2, "stride": 2, "groups": 8}),
+    "7x7 map": ((2, 5, 7, 7), (5, 1, 3, 3), {"padding": 1, "groups": 5}),
+    "14x14 map, stride 2": ((2, 5, 14, 14), (5, 1, 3, 3), {"padding": 1, "stride": 2, "groups": 5}),
     "unequal strides": ((1, 5, 24, 26), (5, 1, 3, 3), {"padding": 1, "stride": (2, 1), "groups": 5}),
 }
 ALL = {**{f"direct {k}": v for k, v in DIRECT.items()}, **{f"depthwise {k}": v for k, v in DEPTHWISE.items()}}
@@ -97,7 +99,7 @@ def test_gradients(isa: native.Kernels, name: str, dtype: torch.dtype) -> None:
         assert relative(ours, exact) <= 2 * relative(eager, exact) + floor
 
 
-@pytest.mark.parametrize("name", ["direct lenet", "direct stem", "depthwise 3x3", "depthwise 5x5"])
+@pytest.mark.parametrize("name", [*(f"direct {k}" for k in ("lenet", "stem")), *(f"depthwise {k}" for k in DEPTHWISE)])
 def test_nan_and_infinity_come_out_where_torchs_do(isa: native.Kernels, name: str) -> None:
     x, w, b, options = problem(name, torch.float32)
     x[0, 0, 3, 4], x[0, 0, -1, -1] = float("nan"), float("inf")
