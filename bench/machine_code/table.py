@@ -67,8 +67,8 @@ def representative(found: list[Job], each_plan: bool = False) -> list[Job]:
 
 
 def _tile(launch: Launch) -> dict[str, Any]:
-    """Blocks, warps and stages."""
-    return {k: v for k, v in launch.arguments.items() if k.startswith("BLOCK")} | launch.options
+    """Blocks, the sides of a box of pixels, warps and stages."""
+    return {k: v for k, v in launch.arguments.items() if k.startswith(("BLOCK", "BOX"))} | launch.options
 
 
 def _distinct(found: list[Job]) -> list[Job]:

@@ -47,6 +47,8 @@ def order(row: dict[str, Any]) -> tuple[str, ...]:
 def lines(row: dict[str, Any]) -> list[str]:
     """A row's cells."""
     block = "x".join(str(value) for name, value in row["tile"].items() if name.startswith("BLOCK"))
+    pixels = [str(value) for name, value in row["tile"].items() if name.startswith("BOX")]
+    block += f" of {'x'.join(pixels)} pixels" if pixels not in ([], ["1", "1"]) else ""
     # A branch to itself ends every program.
     has_loop = row["loop"].get("all", 0) > 2
     counts = " ".join(f"{name} {count}" for name, count in row["loop" if has_loop else "total"].items())

@@ -68,7 +68,9 @@ def plans(target: Target, card: Card) -> list[Plan]:
 
 def _parts(target: Target, plan: Plan, card: Card) -> list[int]:
     assert plan.tile is not None
-    work = product_of(plan.algorithm, target.which, target.geometry, target.itemsize, card.tma, plan.packed)
+    work = product_of(
+        plan.algorithm, target.which, target.geometry, target.itemsize, card, plan.packed, plan.tile.block_m
+    )
     return work.parts(plan.tile.block_m, plan.tile.block_n, plan.tile.block_k)
 
 

@@ -90,9 +90,10 @@ def coordinates(o, d_c, d_h, d_w, CHANNELS_LAST: tl.constexpr):
 
 
 @triton.jit
-def inside(o, size, TAPS: tl.constexpr, DIL: tl.constexpr):
-    """The range [low, high) of the taps t with o + t * DIL in [0, size); o is a scalar."""
-    low = (tl.maximum(-o, 0) + DIL - 1) // DIL
+def inside(o, size, TAPS: tl.constexpr, DIL: tl.constexpr, SIDE: tl.constexpr = 1):
+    """The range [low, high) of the taps t for which one of SIDE positions from o + t * DIL on lies in [0, size); o is a
+    scalar."""
+    low = (tl.maximum(1 - SIDE - o, 0) + DIL - 1) // DIL
     high = tl.minimum((tl.maximum(size - o, 0) + DIL - 1) // DIL, TAPS)
     return low, tl.maximum(high, low)
 

@@ -1,7 +1,7 @@
 """Input gradient with the batch as the tall side, by TMA; the counterpart of batch_fprop.
 
-dx[h, w][M, N] = sum over taps of dy[p, q][M, K] @ w[r, s][K, N]     one program: one input pixel of BLOCK_M images
-M = n   images
+dx[h, w][M, N] = sum over taps of dy[p, q][M, K] @ w[r, s][K, N]     one program: input pixels of some images
+M = n   images of a pixel, or of a box of adjacent pixels where there are fewer than BLOCK_M
 N = c   input channels
 K = k   output channels, BLOCK_K at a time, for each tap
 
@@ -16,13 +16,16 @@ from kernels.conv2d.common.order import place, share
 
 
 @triton.jit
-def _reaching(o, size, TAPS: tl.constexpr, STRIDE: tl.constexpr, DIL: tl.constexpr, STEP: tl.constexpr):
-    """Of the taps first, first + STEP, ...: the first, its output position, and the range of those inside the map."""
+def _reaching(
+    o, size, TAPS: tl.constexpr, STRIDE: tl.constexpr, DIL: tl.constexpr, STEP: tl.constexpr, SIDE: tl.constexpr
+):
+    """Of the taps first, first + STEP, ... that reach SIDE positions from `o` on: the first, its output position, and
+    the range of those inside the map. SIDE is 1 unless STRIDE is."""
     BACK: tl.constexpr = STEP * DIL // STRIDE
     first = first_tap(o, STRIDE, DIL, STEP, TAPS)
     at = (o - first * DIL) // STRIDE
     low = (tl.maximum(at - (size - 1), 0) + BACK - 1) // BACK
-    high = tl.minimum((TAPS - first + STEP - 1) // STEP, at // BACK + 1)
+    high = tl.minimum((TAPS - first + STEP - 1) // STEP, (at + SIDE - 1) // BACK + 1)
     some = (first < TAPS) & (o >= first * DIL)
     return first, at, low, tl.where(some, tl.maximum(high, low), low)
 
@@ -56,21 +59,26 @@ def batch_dgrad_kernel(
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    BOX_ROWS: tl.constexpr,
+    BOX_COLUMNS: tl.constexpr,
 ):
     """w_desc is [k, r * s * c], or TURNED [c, r * s * k]: the summed axis innermost is the only order that TF32 tensor
     cores read. A box that is wider than c reaches into the next tap; nothing of that is written. dx_desc is
-    [splits, h, w, n, c].
+    [splits, h, w, n, c]. BOX_ROWS and BOX_COLUMNS of a box are 1 unless the stride is.
     """
+    IMAGES: tl.constexpr = BLOCK_M // (BOX_ROWS * BOX_COLUMNS)
     NUM_K: tl.constexpr = K // BLOCK_K
     BACK_H: tl.constexpr = STEP_H * DIL_H // STRIDE_H
     BACK_W: tl.constexpr = STEP_W * DIL_W // STRIDE_W
     num_n = tl.cdiv(c, BLOCK_N)
-    num_m = tl.cdiv(n, BLOCK_M) * h * w
+    num_h = tl.cdiv(h, BOX_ROWS)
+    num_w = tl.cdiv(w, BOX_COLUMNS)
+    num_m = tl.cdiv(n, IMAGES) * num_h * num_w
     i_row, i_n, _ = place(tl.program_id(0) % (num_m * num_n), num_m, num_n, 1)
     i_split = tl.program_id(0) // (num_m * num_n)
-    i_m, i_h, i_w = unravel(i_row, h, w)
-    first_r, at_p, a_0, a_1 = _reaching(i_h + PAD_H, p, R, STRIDE_H, DIL_H, STEP_H)
-    first_s, at_q, b_0, b_1 = _reaching(i_w + PAD_W, q, S, STRIDE_W, DIL_W, STEP_W)
+    i_m, i_h, i_w = unravel(i_row, num_h, num_w)
+    first_r, at_p, a_0, a_1 = _reaching(i_h * BOX_ROWS + PAD_H, p, R, STRIDE_H, DIL_H, STEP_H, BOX_ROWS)
+    first_s, at_q, b_0, b_1 = _reaching(i_w * BOX_COLUMNS + PAD_W, q, S, STRIDE_W, DIL_W, STEP_W, BOX_COLUMNS)
     num_b = b_1 - b_0
 
     b_dx = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
@@ -81,11 +89,11 @@ def batch_dgrad_kernel(
         a = a_0 + tap // num_b
         b = b_0 + tap % num_b
         i_tap = (first_r + a * STEP_H) * S + first_s + b * STEP_W
-        b_dy = dy_desc.load([at_p - a * BACK_H, at_q - b * BACK_W, i_m * BLOCK_M, k_0]).reshape(BLOCK_M, BLOCK_K)
+        b_dy = dy_desc.load([at_p - a * BACK_H, at_q - b * BACK_W, i_m * IMAGES, k_0]).reshape(BLOCK_M, BLOCK_K)
         if TURNED:
             b_w = w_desc.load([i_n * BLOCK_N, i_tap * K + k_0]).T
         else:
             b_w = w_desc.load([k_0, i_tap * c + i_n * BLOCK_N])
         b_dx = dot(b_dy, b_w, b_dx, PRECISION)
-    b_dx = b_dx.to(DTYPE).reshape(1, 1, 1, BLOCK_M, BLOCK_N)
-    dx_desc.store([i_split, i_h, i_w, i_m * BLOCK_M, i_n * BLOCK_N], b_dx)
+    b_dx = b_dx.to(DTYPE).reshape(1, BOX_ROWS, BOX_COLUMNS, IMAGES, BLOCK_N)
+    dx_desc.store([i_split, i_h * BOX_ROWS, i_w * BOX_COLUMNS, i_m * IMAGES, i_n * BLOCK_N], b_dx)

@@ -17,24 +17,26 @@ from kernels.conv2d.common import descriptors
 from kernels.conv2d.common.arguments import index, launch_gemm, strides, window
 from kernels.conv2d.common.splits import partial_sums, reduce
 from kernels.conv2d.geometry import Conv2dGeometry
+from kernels.conv2d.plans.box import Box, box_of
 from kernels.conv2d.plans.plan import Plan, Tile
 
 
 def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bool, plan: Plan) -> Tensor:
     """y [n, k, p, q] in channels_last."""
     tile = plan.block
+    box = box_of("fprop", g, tile.block_m, x.element_size())
     y = empty(x, (g.n, g.k, g.p, g.q), True)
     whole = plan.splits == 1
     out = y if whole else partial_sums(y, plan.splits)
     _launch(
         batch_fprop_kernel,
-        plan.splits * g.p * g.q * math.ceil(g.n / tile.block_m) * math.ceil(g.k / tile.block_n),
+        plan.splits * box.count(g.p, g.q, g.n) * math.ceil(g.k / tile.block_n),
         tile,
         x,
-        x_desc=descriptors.images(x, tile.block_m, tile.block_k),
+        x_desc=descriptors.images(x, box.images, tile.block_k, box.rows, box.columns),
         w_desc=descriptors.filters(w, tile.block_n, tile.block_k),
-        bias_ptr=y if bias is None else bias,
-        y_desc=_parts(out, y, plan),
+        bias_ptr=w if bias is None else bias,
+        y_desc=_parts(out, y, plan, box),
         n=g.n,
         h=g.h,
         w=g.w,
@@ -47,6 +49,8 @@ def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bo
         HAS_BIAS=bias is not None and whole,
         RELU=relu and whole,
         DTYPE=descriptors.DTYPES[out.dtype],
+        BOX_ROWS=box.rows,
+        BOX_COLUMNS=box.columns,
     )
     if not whole:
         reduce(out, y, bias, relu)
@@ -68,7 +72,7 @@ def fprop_pool(
         x,
         x_desc=descriptors.images(x, tile.block_m, tile.block_k),
         w_desc=descriptors.filters(w, tile.block_n, tile.block_k),
-        bias_ptr=y if bias is None else bias,
+        bias_ptr=w if bias is None else bias,
         y_desc=descriptors.images(y, tile.block_m, tile.block_n),
         code_ptr=code,
         n=g.n,
@@ -89,17 +93,18 @@ def fprop_pool(
 def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, plan: Plan) -> Tensor:
     """dx [n, c, h, w] in channels_last."""
     tile = plan.block
+    box = box_of("dgrad", g, tile.block_m, dy.element_size())
     dx = empty(dy, (g.n, g.c, g.h, g.w), True)
     out = dx if plan.splits == 1 else partial_sums(dx, plan.splits)
     w_desc, turned = descriptors.filters_for_dgrad(w, tile.block_n, tile.block_k)
     _launch(
         batch_dgrad_kernel,
-        plan.splits * g.h * g.w * math.ceil(g.n / tile.block_m) * math.ceil(g.c / tile.block_n),
+        plan.splits * box.count(g.h, g.w, g.n) * math.ceil(g.c / tile.block_n),
         tile,
         dy,
-        dy_desc=descriptors.images(dy, tile.block_m, tile.block_k),
+        dy_desc=descriptors.images(dy, box.images, tile.block_k, box.rows, box.columns),
         w_desc=w_desc,
-        dx_desc=_parts(out, dx, plan),
+        dx_desc=_parts(out, dx, plan, box),
         n=g.n,
         h=g.h,
         w=g.w,
@@ -113,6 +118,8 @@ def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, plan: Plan) -> Tensor:
         STEP_W=g.stride[1] // math.gcd(g.stride[1], g.dilation[1]),
         TURNED=turned,
         DTYPE=descriptors.DTYPES[out.dtype],
+        BOX_ROWS=box.rows,
+        BOX_COLUMNS=box.columns,
     )
     if out is not dx:
         reduce(out, dx)
@@ -144,13 +151,12 @@ def wgrad(dy: Tensor, x: Tensor, dw: Tensor, partial: Tensor, g: Conv2dGeometry,
     )
 
 
-def _parts(out: Tensor, y: Tensor, plan: Plan) -> Any:
+def _parts(out: Tensor, y: Tensor, plan: Plan, box: Box) -> Any:
     """Where a pass writes: [splits, h, w, n, c] over a result in channels_last, or over its partial sums."""
-    tile = plan.block
     n, c, h, w = y.shape
-    return descriptors.boxes(
-        out, [plan.splits, h, w, n, c], [n * h * w * c, w * c, c, h * w * c, 1], [1, 1, 1, tile.block_m, tile.block_n]
-    )
+    steps = [n * h * w * c, w * c, c, h * w * c, 1]
+    sides = [1, box.rows, box.columns, box.images, plan.block.block_n]
+    return descriptors.boxes(out, [plan.splits, h, w, n, c], steps, sides)
 
 
 def _launch(kernel: Any, grid: int, tile: Tile, operand: Tensor, **arguments: Any) -> None:

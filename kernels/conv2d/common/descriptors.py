@@ -20,8 +20,8 @@ DTYPES = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32:
 _CAN_ROUND = "round_f32_to_tf32" in TensorDescriptor.__dataclass_fields__
 
 
-def images(t: Tensor, count: int, channels: int) -> Any:
-    """`t` [n, c, h, w] as [h, w, n, c], in boxes of one pixel of `count` images."""
+def images(t: Tensor, count: int, channels: int, rows: int = 1, columns: int = 1) -> Any:
+    """`t` [n, c, h, w] as [h, w, n, c], in boxes of rows x columns pixels of `count` images."""
     t = channels_innermost(t)
     size = t.element_size()
     steps = [t.stride(axis) if t.shape[axis] > 1 else t.shape[1] for axis in (2, 3, 0)]
@@ -29,7 +29,7 @@ def images(t: Tensor, count: int, channels: int) -> Any:
         t = dense_channels_innermost(t, copy=True)
         steps = [t.stride(axis) for axis in (2, 3, 0)]
     n, c, h, w = t.shape
-    return boxes(t, [h, w, n, c], [*steps, 1], [1, 1, count, channels])
+    return boxes(t, [h, w, n, c], [*steps, 1], [rows, columns, count, channels])
 
 
 def pixels(t: Tensor, rows: int, channels: int) -> Any:

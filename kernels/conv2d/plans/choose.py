@@ -92,5 +92,5 @@ def _most_splits(chosen: Plan, which: str, g: Conv2dGeometry, itemsize: int, car
     if chosen.tile is None:
         return max(1, g.n * g.p * g.q // 512)
     tile = chosen.tile
-    work = work_of(chosen.algorithm, which, g, itemsize, card.tma, chosen.packed)
+    work = work_of(chosen.algorithm, which, g, itemsize, card, chosen.packed, tile.block_m)
     return max(work.parts(tile.block_m, tile.block_n, tile.block_k))

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kernels.common.device import Card
 from kernels.conv2d.geometry import Conv2dGeometry
+from kernels.conv2d.plans.box import box_of
 
 WAVE = 132
 """Multiprocessors."""
@@ -37,7 +39,7 @@ class Work:
 
     rows: tiles of M that share one tile of N (4 in the fused pool). itemsize: bytes of an operand's element. wgmma:
     tiles of fewer than 64 rows miss the fast instruction. split: "no"; "may" (a second pass if there are parts);
-    "always" (a second pass whatever the parts).
+    "always" (a second pass whatever the parts). slow: a step's cycles against the usual ones.
     """
 
     m: int
@@ -49,6 +51,7 @@ class Work:
     rows: int = 1
     wgmma: bool = False
     split: str = "may"
+    slow: float = 1.0
 
     def programs(self, block_m: int, block_n: int) -> int:
         """Tiles of one part of the sum."""
@@ -69,7 +72,7 @@ class Work:
         tall = self.rows * block_m
         products = tall * block_n * (2 if self.wgmma and block_m < 64 else 1)
         busy = (products + FETCH * (tall + block_n)) / RATE * (block_k * self.itemsize / 128)
-        step = STEP + max(LATENCY, busy)
+        step = STEP + max(LATENCY, busy) * self.slow
         waves = -(-self.programs(block_m, block_n) * parts // WAVE)
         total = waves * (PROGRAM + step * self.steps(block_k) / parts)
         if parts > 1 or self.split == "always":
@@ -78,12 +81,15 @@ class Work:
         return total
 
 
-def work_of(algorithm: str, which: str, g: Conv2dGeometry, itemsize: int, wgmma: bool, packed: bool) -> Work:
-    """The product that pass `which` is by "gemm", "batch" or "matmul"."""
+def work_of(
+    algorithm: str, which: str, g: Conv2dGeometry, itemsize: int, card: Card, packed: bool, block_m: int
+) -> Work:
+    """The product that pass `which` is by "gemm", "batch" or "matmul" with tiles of `block_m` rows."""
     if algorithm == "rows" and which == "dgrad":
         which, g = "fprop", g.turned
     if algorithm == "batch":
-        return _batch(which, g, itemsize)
+        return _batch(which, g, itemsize, block_m, card)
+    wgmma = card.tma
     if which == "wgrad":
         return _wgrad(g, itemsize, wgmma, packed)
     taps = g.r * g.s
@@ -105,8 +111,14 @@ def _wgrad(g: Conv2dGeometry, itemsize: int, wgmma: bool, packed: bool) -> Work:
     return Work(g.k_group, width, g.n * g.p * g.q, 1, g.groups * copies, itemsize, wgmma=wgmma, split="always")
 
 
-def _batch(which: str, g: Conv2dGeometry, itemsize: int) -> Work:
-    """Every pixel, in wgrad every tap, is a product of its own."""
+def _batch(which: str, g: Conv2dGeometry, itemsize: int, block_m: int, card: Card) -> Work:
+    """Every pixel or box of pixels, in wgrad every tap, is a product of its own."""
+    box = box_of(which, g, block_m, itemsize)
+    if box.steps:
+        made = g.turned if which == "dgrad" else g
+        count = box.count(made.p, made.q, g.n)
+        slow = 1.0 if card.tcgen05 else box.slow(made.c * itemsize)
+        return Work(block_m, made.k, made.c, box.steps / count, count, itemsize, wgmma=True, slow=slow)
     taps = g.r * g.s
     if which == "wgrad":
         return Work(g.k, g.c, g.n, g.p * g.q, taps, itemsize, wgmma=True, split="always")

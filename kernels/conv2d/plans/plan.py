@@ -6,12 +6,14 @@ It knows no device, so that one machine's choice can be tested on any other; a c
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 
 from kernels.common.device import H100, Card
 from kernels.conv2d.geometry import Conv2dGeometry
+from kernels.conv2d.plans.box import suits_boxes
 from kernels.conv2d.plans.cost import Work, work_of
 from kernels.conv2d.plans.few import GROUP_WIDTH, ROWS_CHANNELS, suits_groups, suits_patch, suits_rows
 
@@ -23,8 +25,9 @@ DIRECT_CHANNELS = 16
 PACKED_CHANNELS = 32
 """From this width on operands have adjacent channels and K is walked in blocks of them; below, a block would be mostly
 padding, and fprop walks K in flat (r, s, c) order."""
-BATCH_CHANNELS = 128
-"""From this many channels on the batch kernels' TMA rows are long enough; 64 for the fused pool, which reuses more."""
+BATCH_CHANNELS, BATCH_IMAGES = 128, 64
+"""From this many channels on the batch kernels' TMA rows are long enough (64 for the fused pool, which reuses more),
+from this many images on a tile needs one pixel only. With fewer of either the estimate decides."""
 
 
 @dataclass(frozen=True)
@@ -114,34 +117,42 @@ def tiles(which: str, itemsize: int, card: Card = H100, packed: bool = True) -> 
     return [replace(t, num_warps=8) for t in found] if few else found
 
 
-def _cheapest(work: Work, allowed: list[Tile]) -> tuple[Tile, int]:
-    """The tile and the number of parts with the lowest estimate; the first of equals, with fewer parts."""
-    choices = [(t, parts) for t in allowed for parts in work.parts(t.block_m, t.block_n, t.block_k)]
-    return min(choices, key=lambda c: work.cycles(c[0].block_m, c[0].block_n, c[0].block_k, c[1]))
+def _cheapest(packed: bool, work: Callable[[str, Tile], Work], candidates: dict[str, list[Tile]]) -> Plan:
+    """The plan with the lowest estimate; the first of equals, with fewer parts."""
+    found = []
+    for algorithm, allowed in candidates.items():
+        for tile in allowed:
+            product, size = work(algorithm, tile), (tile.block_m, tile.block_n, tile.block_k)
+            found += [(product.cycles(*size, parts), algorithm, tile, parts) for parts in product.parts(*size)]
+    _, algorithm, tile, parts = min(found, key=lambda each: each[0])
+    return Plan(algorithm, tile, packed, parts)
 
 
 @lru_cache(maxsize=4096)
 def rule(which: str, g: Conv2dGeometry, itemsize: int, card: Card, forced: Tile | None = None) -> Plan:
     """The plan that geometry and estimate give; every gemm with the tile `forced`, if there is one."""
     if suits_groups(which, g, itemsize):
-        tile, parts = _cheapest(_groups_work(which, g, itemsize, card), groups_tiles(which, g, itemsize))
-        return Plan("groups", tile, True, parts)
+        product = _groups_work(which, g, itemsize, card)
+        return _cheapest(True, lambda *_: product, {"groups": groups_tiles(which, g, itemsize)})
     if is_direct(which, g):
         return Plan("direct", None, splits=_splits(-(-g.k // 64), g.n * g.p * g.q, 512))
     if suits_patch(which, g) and forced is None:
         return Plan("patch", None)
-    algorithm, packed = "gemm", is_packed(which, g)
-    allowed = tiles(which, itemsize, card, packed)
+    packed = is_packed(which, g)
+    candidates = {"gemm": tiles(which, itemsize, card, packed) if forced is None else [forced]}
     if forced is None:
         if suits_rows(which, g):
-            algorithm, allowed = "rows", rows_tiles(which, itemsize, card, g.c)
+            candidates = {"rows": rows_tiles(which, itemsize, card, g.c)}
         elif card.tma and is_matmul(which, g, itemsize):
-            algorithm, allowed = "matmul", matmul_tiles(itemsize)
+            candidates = {"matmul": matmul_tiles(itemsize)}
         elif card.tma and is_batch(which, g, itemsize):
-            algorithm, allowed = "batch", batch_tiles(which, itemsize)
-    work = work_of(algorithm, which, g, itemsize, card.tma, packed)
-    tile, parts = _cheapest(work, allowed if forced is None else [forced])
-    return Plan(algorithm, tile, packed, parts)
+            alone = which == "fprop_pool" or (g.n >= BATCH_IMAGES and min(g.c, g.k) >= BATCH_CHANNELS)
+            candidates = {"batch": batch_tiles(which, itemsize), **({} if alone else candidates)}
+
+    def work(algorithm: str, tile: Tile) -> Work:
+        return work_of(algorithm, which, g, itemsize, card, packed, tile.block_m)
+
+    return _cheapest(packed, work, candidates)
 
 
 def wgrad_tiles(g: Conv2dGeometry, tile: Tile, packed: bool) -> int:
@@ -178,15 +189,18 @@ def batch_tiles(which: str, itemsize: int) -> list[Tile]:
         widths = (128, 256) if itemsize == 2 else (128,)
         return [Tile(128, n, block_k, 8, 4) for n in widths]
     tall = [Tile(128, n, block_k, 8, 4) for n in ((128, 256) if itemsize == 2 else (128,))]
-    return [*tall, Tile(64, 128, block_k, 4, 4)]
+    return [*tall, Tile(64, 128, block_k, 4, 4), Tile(128, 64, block_k, 4, 4)]
 
 
 def is_batch(which: str, g: Conv2dGeometry, itemsize: int) -> bool:
-    """Whether TMA with the batch as the tall side suits this pass."""
+    """Whether TMA with the batch, or boxes of pixels, as the tall side suits this pass."""
     choices = batch_tiles(which, itemsize)
-    if g.groups != 1 or g.n < 64 or not choices:
+    if g.groups != 1 or not choices:
         return False
-    least = 64 if which == "fprop_pool" else BATCH_CHANNELS
+    boxes = suits_boxes(which, g, itemsize)
+    if g.n < BATCH_IMAGES and not boxes:
+        return False
+    least = 64 if which == "fprop_pool" or boxes else BATCH_CHANNELS
     whole = which == "wgrad" or (g.k if which == "dgrad" else g.c) % choices[0].block_k == 0
     return min(g.c, g.k) >= least and whole and _aligned(g, itemsize)
 

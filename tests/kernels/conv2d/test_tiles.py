@@ -1,13 +1,17 @@
 """Every tile that can ship, in every dtype, on problems that do not fit it: Triton has miscompiled single tiles."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from kernels.common.launch import record
-from kernels.conv2d.geometry import Conv2dGeometry
+from kernels.conv2d.geometry import Conv2dGeometry, resolve_padding
+from kernels.conv2d.plans.box import box_of
 from kernels.conv2d.plans.choose import force_plan, plan
 from kernels.conv2d.plans.plan import PASSES, Plan, Tile, batch_tiles, matmul_tiles, rows_tiles, tiles
 from tests.compare import assert_exact
@@ -52,6 +56,11 @@ def _check(device: str, which: str, dtype: torch.dtype, problem: Problem, chosen
     assert (tile.block_m, tile.block_n, tile.block_k) in used
 
 
+def _pads(problem: Problem) -> tuple[Any, Any]:
+    dilation = problem.options.get("dilation", (1, 1))
+    return resolve_padding(problem.options["padding"], problem.shapes[1], (1, 1), dilation, "test"), dilation
+
+
 @pytest.mark.parametrize("which, dtype, tile", _shipped(), ids=lambda v: str(v).replace("torch.", ""))
 def test_tile(triton: Path, which: str, dtype: torch.dtype, tile: Tile) -> None:
     shapes = (WIDE, FLAT, GROUPED)[(tile.block_m + tile.block_n + tile.block_k) // 16 % 3]
@@ -71,6 +80,43 @@ def test_batch_tile(triton: Path, which: str, dtype: torch.dtype, tile: Tile) ->
     problem = _problem(which, (3, c, 3, 3), (k, c, 2, 3), relu=tile.block_m == 64, padding=1)
     parts = 1 if which == "fprop_pool" else 1 + tile.block_n // 128
     _check(triton.device, which, dtype, problem, Plan("batch", tile, True, parts), tile.block_m == 128)
+
+
+@pytest.mark.parametrize("which", ["fprop", "dgrad"])
+@pytest.mark.parametrize(
+    "shape, options, single",
+    [
+        ((128, 64, 3, 4), {"padding": (1, 0)}, True),
+        ((2, 64, 9, 10), {"padding": (2, 1)}, False),
+        ((5, 64, 6, 7), {"padding": (0, 4), "dilation": (2, 1)}, False),
+        ((3, 64, 1, 19), {"padding": "same", "dilation": (1, 3)}, False),
+    ],
+    ids=str,
+)
+def test_boxes(triton: Path, which: str, shape: Any, options: Any, single: bool) -> None:
+    """Tiles of several pixels: maps that they do not fit, taps outside of the image, and batches that they do not."""
+    problem = conv(which, shape, (64, 64, 3, 2), function="conv2d_relu", **options)
+    g = Conv2dGeometry.of(*problem.shapes[:2], (1, 1), *_pads(problem), 1)
+    box = box_of(which, g, 128, 2)
+    assert (box.rows == box.columns == 1) == single
+    for splits, tile in enumerate(batch_tiles(which, 2), 1):
+        _check(triton.device, which, torch.float16, problem, Plan("batch", tile, True, splits), splits == 1)
+
+
+def test_a_box_counts_its_taps() -> None:
+    """Against the definition: a tap counts where one of a box's pixels finds the image under it."""
+    g = Conv2dGeometry(5, 64, 6, 7, 64, 3, 2, (1, 1), (1, 2, 0, 4), (2, 1), 1)
+    for which, made in (("fprop", g), ("dgrad", g.turned)):
+        box = box_of(which, g, 16, 2)
+        steps = 0
+        for p, q in product(range(0, made.p, box.rows), range(0, made.q, box.columns)):
+            for r, s in product(range(made.r), range(made.s)):
+                rows = [p + i + r * made.dilation[0] - made.padding[0] for i in range(box.rows)]
+                columns = [q + j + s * made.dilation[1] - made.padding[2] for j in range(box.columns)]
+                steps += any(0 <= i < made.h for i in rows) and any(0 <= j < made.w for j in columns)
+        assert box.steps == steps * -(-g.n // box.images)
+        assert box.rows * box.columns * box.images == 16
+    assert box_of("wgrad", g, 64, 2).images == box_of("fprop", replace(g, stride=(1, 2)), 64, 2).images == 64
 
 
 @pytest.mark.parametrize("which", ["fprop", "dgrad", "wgrad"])

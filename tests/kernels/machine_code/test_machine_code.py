@@ -123,8 +123,11 @@ def _check_hopper_loop(row: dict[str, Any]) -> None:
     if row["kernel"] in TMA:
         assert loop["tma_load"] >= 2
         assert "async_copy" not in loop
+        # A box of several pixels is a matrix in registers only, which are loaded once for each block of K.
+        several = row["tile"].get("BOX_ROWS", 1) * row["tile"].get("BOX_COLUMNS", 1) > 1
         if row["dtype"] == "float16":
-            assert "shared_load" not in loop, f"{row['kernel']} reads its operands into registers: {loop}"
+            most = loop["wgmma"] if several else 0
+            assert loop.get("shared_load", 0) <= most, f"{row['kernel']} reads its operands into registers: {loop}"
     elif row["case"].startswith("conv3x3") and row["layout"] == "channels_last":
         assert loop["async_copy"] == loop["async_copy_16"], f"{row['kernel']} {row['case']}: {loop}"
 

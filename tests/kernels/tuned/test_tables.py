@@ -18,7 +18,7 @@ from kernels.tuned.bucket import Bucket
 from kernels.tuned.table import Entry, Table, Times, read, slug, table_of, tables_in, write
 
 CARD = Card(H100.shared, True, "Synthetic H100")
-DENSE = Conv2dGeometry(32, 64, 56, 56, 128, 3, 3, (1, 1), (1, 1, 1, 1), (1, 1), 1)
+DENSE = Conv2dGeometry(32, 96, 56, 56, 128, 3, 3, (1, 1), (1, 1, 1, 1), (1, 1), 1)
 DEEP = replace(DENSE, n=256, c=256, k=256, h=14, w=14)
 MEASURED = Plan("gemm", Tile(64, 32, 32, 2, 4), True)
 PASSES = ("fprop", "fprop_pool", "dgrad", "wgrad")
@@ -66,7 +66,7 @@ def test_a_bucket_holds_problems_that_are_alike() -> None:
     for other in (replace(DENSE, n=64), replace(DENSE, h=112), replace(DENSE, c=32), replace(DENSE, stride=(2, 2))):
         assert Bucket.of("fprop", other, "half") != home
     assert home.distance(home) == 0
-    assert home.distance(Bucket.of("fprop", replace(DENSE, c=32), "half")) == 1
+    assert home.distance(Bucket.of("fprop", replace(DENSE, c=48), "half")) == 1
     assert home.distance(Bucket.of("fprop", replace(DENSE, r=1, s=1), "half")) == float("inf")
     assert home.distance(Bucket.of("dgrad", DENSE, "half")) == float("inf")
     assert home.distance(Bucket.of("fprop", DENSE, "tf32")) == float("inf")
