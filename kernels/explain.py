@@ -29,7 +29,7 @@ class Explanation:
     def __str__(self) -> str:
         lines = [f"{self.function}: {self.path} path (backend {self.backend!r}): {self.reason}"]
         for call in self.launches:
-            tile = {name: value for name, value in call.arguments.items() if name.startswith("BLOCK")}
+            tile = {name: value for name, value in call.arguments.items() if name.startswith(("BLOCK", "BOX"))}
             options = ", ".join(f"{name}={value}" for name, value in {**tile, **call.options}.items())
             lines.append(f"  {call.kernel.__name__}: {call.grid} programs, {options}")
         return "\n".join(lines)

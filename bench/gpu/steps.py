@@ -156,7 +156,7 @@ def steps() -> list[Step]:
             correctness,
             ("-m", "pytest", TESTS, "-q", "--collect-only", "-p", "bench.gpu.pytest_rows"),
         ),
-        tuning("doubtful", 0.3, "--set", "doubtful", "--dtype", "fp16", "--batch", "256"),
+        tuning("doubtful", 0.3, "--set", "doubtful", "--dtype", "fp16", "--batch", "256", "64"),
         rows("headline", "--set", "headline", "--providers", *HEADLINE, "--seconds", "0.6"),
         tuning("tune", 0.9),
         Step("cold", 0.5, cold, ("-m", "bench", "cold", "--device", "cpu", "--processes", "1", "--out", os.devnull)),

@@ -23,7 +23,8 @@ PRECISIONS = {"fp16": "half", "bf16": "half", "tf32": "tf32", "fp32": "float32"}
 # The layers of a set, most telling first: what the README claims, then whole networks.
 SETS: dict[str, dict[str, tuple[str, ...] | None]] = {
     "smoke": {"lenet": ("conv1", "conv2", "pool1")},
-    # What a study of the kernels doubted: the batch as the tall side against the gather, from large images to small.
+    # What a study of the kernels doubted: the batch as the tall side, alone or in boxes of pixels, against the gather,
+    # from large images to small.
     "doubtful": {
         "resnet50": ("layer1.0.conv2", "layer2.1.conv2", "layer3.1.conv2", "layer4.1.conv2", "layer3.0.conv2"),
         "mobilenetv2": ("features.5.conv.1.0",),

@@ -141,13 +141,17 @@ def _compile(index: int) -> Code | str:
 
 
 def shortlist(ranked: Sequence[Ranked], count: int) -> list[Ranked]:
-    """The first `count`: half of them the best of different tiles, since warps and stages change little in the model
-    and much on a card; then the others in order."""
-    best: dict[Any, Ranked] = {}
+    """The first `count`: half of them the best of every algorithm and then of different tiles, since the model knows
+    least of what sets algorithms apart, and warps and stages change little in it and much on a card; then the others in
+    order."""
+    algorithms: dict[Any, Ranked] = {}
+    shapes: dict[Any, Ranked] = {}
     for each in ranked:
         tile = each.plan.tile
-        best.setdefault((each.plan.algorithm, tile and (tile.block_m, tile.block_n, tile.block_k)), each)
-    first = list(best.values())[: -(-count // 2)]
+        algorithms.setdefault(each.plan.algorithm, each)
+        shapes.setdefault((each.plan.algorithm, tile and (tile.block_m, tile.block_n, tile.block_k)), each)
+    best = [*algorithms.values(), *(each for each in shapes.values() if each not in algorithms.values())]
+    first = best[: -(-count // 2)]
     return [*first, *(each for each in ranked if each not in first)][:count]
 
 
