@@ -12,7 +12,7 @@ backward  dx of square o = what the windows of o and of its neighbours on the si
 import triton
 import triton.language as tl
 
-from kernels.pool2d.avg_pool import divisor_of
+from kernels.pool2d.lanes import averaged, met, places
 
 
 @triton.jit
@@ -22,13 +22,6 @@ def _upper_left(o, W: tl.constexpr, INDEX: tl.constexpr):
     W is a constant so that the compiler sees how many neighbours a row guarantees (Triton itself notes only 16 or 1).
     """
     return (o // W).to(INDEX) * 2 * W + o % W
-
-
-@triton.jit
-def _met(b, b_best, b_code, TAP: tl.constexpr):
-    """The best so far after tap b: a greater value wins, and any NaN."""
-    m = (b > b_best) | (b != b)
-    return tl.where(m, b, b_best), tl.where(m, TAP, b_code)
 
 
 @triton.jit
@@ -69,7 +62,7 @@ def stride2_pool_kernel(
     TAPS: tl.constexpr,
     PAD: tl.constexpr,
     AVERAGE: tl.constexpr,
-    COUNT_PAD: tl.constexpr,
+    COUNT: tl.constexpr,
     WANT_CODE: tl.constexpr,
     INDEX: tl.constexpr,
     TYPE: tl.constexpr,
@@ -108,12 +101,12 @@ def stride2_pool_kernel(
             if TAPS == 3:
                 b_best += b_2
         else:
-            b_best, b_code = _met(b_0, b_best, b_code, r * TAPS)
-            b_best, b_code = _met(b_1, b_best, b_code, r * TAPS + 1)
+            b_best, b_code = met(b_0, r * TAPS, b_best, b_code)
+            b_best, b_code = met(b_1, r * TAPS + 1, b_best, b_code)
             if TAPS == 3:
-                b_best, b_code = _met(b_2, b_best, b_code, r * TAPS + 2)
+                b_best, b_code = met(b_2, r * TAPS + 2, b_best, b_code)
     if AVERAGE:
-        b_best = b_best / divisor_of(o_p, o_q, h, W, divisor, TAPS, TAPS, 2, 2, PAD, PAD, COUNT_PAD).to(TYPE)
+        b_best = averaged(b_best, o_p, o_q, h, W, divisor, TAPS, TAPS, 2, 2, PAD, PAD, COUNT, TYPE)
     tl.store(y_ptr + o, b_best.to(y_ptr.dtype.element_ty), mask=m)
     if WANT_CODE:
         tl.store(code_ptr + o, b_code.to(tl.uint8), mask=m)
@@ -121,14 +114,13 @@ def stride2_pool_kernel(
 
 @triton.jit
 def _window(
-    dy_ptr, code_ptr, o, o_p, o_q, m, h, divisor, W, TAPS, PAD, AVERAGE: tl.constexpr, COUNT_PAD, TYPE: tl.constexpr
+    dy_ptr, code_ptr, o, o_p, o_q, m, h, w, divisor, TAPS, PAD, AVERAGE: tl.constexpr, COUNT, TYPE: tl.constexpr
 ):
     """What window o sends back, 0 outside of the mask, and to which tap."""
     b_dy = tl.load(dy_ptr + o, mask=m, other=0.0).to(TYPE)
     b_code = tl.zeros(o.shape, tl.int32)
     if AVERAGE:
-        b_d = divisor_of(o_p, o_q, h, W, divisor, TAPS, TAPS, 2, 2, PAD, PAD, COUNT_PAD)
-        b_dy = b_dy / tl.where(m, b_d, 1).to(TYPE)
+        b_dy = averaged(b_dy, o_p, o_q, h, w, divisor, TAPS, TAPS, 2, 2, PAD, PAD, COUNT, TYPE)
     else:
         b_code = tl.load(code_ptr + o, mask=m, other=255).to(tl.int32)
     return b_dy, b_code
@@ -143,31 +135,31 @@ def _at(b_dy, b_code, TAP: tl.constexpr, AVERAGE: tl.constexpr):
 
 
 @triton.jit
-def stride2_pool_backward_kernel(
+def _square(
     dy_ptr,
     code_ptr,
-    dx_ptr,
-    numel,
+    o,
+    o_p,
+    o_q,
+    m,
+    m_own,
+    p,
+    q,
+    step,
     h,
+    w,
     divisor,
-    W: tl.constexpr,
-    C: tl.constexpr,
     TAPS: tl.constexpr,
     PAD: tl.constexpr,
     AVERAGE: tl.constexpr,
-    COUNT_PAD: tl.constexpr,
-    INDEX: tl.constexpr,
+    COUNT: tl.constexpr,
     TYPE: tl.constexpr,
-    BLOCK: tl.constexpr,
 ):
-    """C: the channels of maps in channels_last, 1 for NCHW."""
-    i = tl.program_id(0).to(INDEX)
-    o = i * BLOCK + tl.arange(0, BLOCK)
-    m = o < numel
-    Q: tl.constexpr = W // 2
-    o_q = (o // C) % Q
-    o_p = (o // (C * Q)) % (h // 2)
-    b_dy, b_code = _window(dy_ptr, code_ptr, o, o_p, o_q, m, h, divisor, W, TAPS, PAD, AVERAGE, COUNT_PAD, TYPE)
+    """The four gradients of the square of window o, which is window (o_p, o_q) of its plane; step: to the next one.
+
+    m: whether the square is there, m_own: and its window.
+    """
+    b_dy, b_code = _window(dy_ptr, code_ptr, o, o_p, o_q, m_own, h, w, divisor, TAPS, PAD, AVERAGE, COUNT, TYPE)
     if TAPS == 2:
         b_00 = _at(b_dy, b_code, 0, AVERAGE)
         b_01 = _at(b_dy, b_code, 1, AVERAGE)
@@ -179,17 +171,19 @@ def stride2_pool_backward_kernel(
         D: tl.constexpr = 1 if PAD == 1 else -1
         OWN: tl.constexpr = 2 if PAD == 1 else 0
         NEXT: tl.constexpr = 2 - OWN
-        m_q = m & (o_q < Q - 1 if PAD == 1 else o_q > 0)
-        m_p = m & (o_p < h // 2 - 1 if PAD == 1 else o_p > 0)
+        m_q = m & (o_q < q - 1 if PAD == 1 else (o_q > 0) & (o_q <= q))
+        m_p = m & (o_p < p - 1 if PAD == 1 else (o_p > 0) & (o_p <= p))
         b_side, b_side_code = _window(
-            dy_ptr, code_ptr, o + D * C, o_p, o_q + D, m_q, h, divisor, W, TAPS, PAD, AVERAGE, COUNT_PAD, TYPE
-        )
+            dy_ptr, code_ptr, o + D * step, o_p, o_q + D, m_q & (o_p < p), h, w, divisor, TAPS, PAD, AVERAGE, COUNT,
+            TYPE,
+        )  # fmt: skip
         b_down, b_down_code = _window(
-            dy_ptr, code_ptr, o + D * Q * C, o_p + D, o_q, m_p, h, divisor, W, TAPS, PAD, AVERAGE, COUNT_PAD, TYPE
-        )
+            dy_ptr, code_ptr, o + D * q * step, o_p + D, o_q, m_p & (o_q < q), h, w, divisor, TAPS, PAD, AVERAGE,
+            COUNT, TYPE,
+        )  # fmt: skip
         b_both, b_both_code = _window(
-            dy_ptr, code_ptr, o + (D * Q + D) * C, o_p + D, o_q + D, m_p & m_q, h, divisor, W, TAPS, PAD, AVERAGE,
-            COUNT_PAD, TYPE,
+            dy_ptr, code_ptr, o + (D * q + D) * step, o_p + D, o_q + D, m_p & m_q, h, w, divisor, TAPS, PAD, AVERAGE,
+            COUNT, TYPE,
         )  # fmt: skip
         b_mm = _at(b_dy, b_code, 4, AVERAGE)
         b_ms = _at(b_dy, b_code, 3 + OWN, AVERAGE) + _at(b_side, b_side_code, 3 + NEXT, AVERAGE)
@@ -201,15 +195,82 @@ def stride2_pool_backward_kernel(
         b_01 = b_ms if PAD == 1 else b_sm
         b_10 = b_sm if PAD == 1 else b_ms
         b_11 = b_ss if PAD == 1 else b_mm
-    if C > 1:
-        p_dx = dx_ptr + (((o // (C * Q)) * (2 * W) + 2 * o_q) * C + o % C)
-        tl.store(p_dx, b_00.to(dx_ptr.dtype.element_ty), mask=m)
-        tl.store(p_dx + C, b_01.to(dx_ptr.dtype.element_ty), mask=m)
-        tl.store(p_dx + W * C, b_10.to(dx_ptr.dtype.element_ty), mask=m)
-        tl.store(p_dx + W * C + C, b_11.to(dx_ptr.dtype.element_ty), mask=m)
-    else:
-        o_x = i * (2 * BLOCK) + tl.arange(0, 2 * BLOCK)
-        p_dx = dx_ptr + _upper_left(o_x, W, INDEX)
-        m_x = o_x < 2 * numel
-        tl.store(p_dx, tl.join(b_00, b_01).reshape(2 * BLOCK).to(dx_ptr.dtype.element_ty), mask=m_x)
-        tl.store(p_dx + W, tl.join(b_10, b_11).reshape(2 * BLOCK).to(dx_ptr.dtype.element_ty), mask=m_x)
+    return b_00, b_01, b_10, b_11
+
+
+@triton.jit
+def stride2_pool_backward_kernel(
+    dy_ptr,
+    code_ptr,
+    dx_ptr,
+    numel,
+    h,
+    divisor,
+    W: tl.constexpr,
+    TAPS: tl.constexpr,
+    PAD: tl.constexpr,
+    AVERAGE: tl.constexpr,
+    COUNT: tl.constexpr,
+    INDEX: tl.constexpr,
+    TYPE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """NCHW, as many windows as squares."""
+    i = tl.program_id(0).to(INDEX)
+    o = i * BLOCK + tl.arange(0, BLOCK)
+    m = o < numel
+    Q: tl.constexpr = W // 2
+    o_q = o % Q
+    o_p = (o // Q) % (h // 2)
+    b_00, b_01, b_10, b_11 = _square(
+        dy_ptr, code_ptr, o, o_p, o_q, m, m, h // 2, Q, 1, h, W, divisor, TAPS, PAD, AVERAGE, COUNT, TYPE
+    )
+    o_x = i * (2 * BLOCK) + tl.arange(0, 2 * BLOCK)
+    p_dx = dx_ptr + _upper_left(o_x, W, INDEX)
+    m_x = o_x < 2 * numel
+    tl.store(p_dx, tl.join(b_00, b_01).reshape(2 * BLOCK).to(dx_ptr.dtype.element_ty), mask=m_x)
+    tl.store(p_dx + W, tl.join(b_10, b_11).reshape(2 * BLOCK).to(dx_ptr.dtype.element_ty), mask=m_x)
+
+
+@triton.jit
+def stride2_squares_backward_kernel(
+    dy_ptr,
+    code_ptr,
+    dx_ptr,
+    squares,
+    h,
+    w,
+    p,
+    q,
+    cc,
+    divisor,
+    TAPS: tl.constexpr,
+    PAD: tl.constexpr,
+    AVERAGE: tl.constexpr,
+    COUNT: tl.constexpr,
+    INDEX: tl.constexpr,
+    TYPE: tl.constexpr,
+    BLOCK: tl.constexpr,
+    V: tl.constexpr,
+):
+    """Maps of any size, both layouts: a lane has a square of V channels, one of cc such chunks of them; 1 in NCHW."""
+    o, o_i, o_p, o_q, o_c = places((h + 1) // 2, (w + 1) // 2, cc, True, INDEX, BLOCK)
+    m = o < squares
+    o_v = tl.arange(0, V)[None, :]
+    o_dy = (((o_i * p + o_p) * q + o_q) * cc + o_c)[:, None] * V + o_v
+    o_dx = (((o_i * h + 2 * o_p) * w + 2 * o_q) * cc + o_c)[:, None] * V + o_v
+    o_p = o_p[:, None]
+    o_q = o_q[:, None]
+    m = m[:, None]
+    b_00, b_01, b_10, b_11 = _square(
+        dy_ptr, code_ptr, o_dy, o_p, o_q, m, m & (o_p < p) & (o_q < q), p, q, cc * V, h, w, divisor, TAPS, PAD, AVERAGE,
+        COUNT, TYPE,
+    )  # fmt: skip
+    m_right = m & (2 * o_q + 1 < w)
+    m_down = m & (2 * o_p + 1 < h)
+    p_dx = dx_ptr + o_dx
+    tl.store(p_dx, b_00.to(dx_ptr.dtype.element_ty), mask=m)
+    tl.store(p_dx + cc * V, b_01.to(dx_ptr.dtype.element_ty), mask=m_right)
+    p_dx += w * cc * V
+    tl.store(p_dx, b_10.to(dx_ptr.dtype.element_ty), mask=m_down)
+    tl.store(p_dx + cc * V, b_11.to(dx_ptr.dtype.element_ty), mask=m_right & m_down)

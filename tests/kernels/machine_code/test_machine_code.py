@@ -39,6 +39,10 @@ KERNELS = {
     "max_pool_backward_kernel",
     "stride2_pool_kernel",
     "stride2_pool_backward_kernel",
+    "stride2_squares_backward_kernel",
+    "stride1_max_pool_kernel",
+    "stride1_max_pool_backward_kernel",
+    "stride1_avg_pool_kernel",
     "avg_pool_kernel",
     "avg_pool_backward_kernel",
     "global_avg_pool_kernel",
@@ -133,17 +137,42 @@ def _check_hopper_loop(row: dict[str, Any]) -> None:
 
 
 def test_pools_move_16_bytes_at_a_time(directory: str) -> None:
-    """Maps of aligned rows on Hopper; what is narrower: a square's third column (of 9 taps 3), one-byte codes."""
-    rows = inspect("sm_90", ("float16",), directory, kernel="stride2", representative=False)
-    assert {row["layout"] for row in rows} == {"nchw", "channels_last"}
-    for row in (r for r in rows if "ceil" not in r["case"]):  # its rows of 28 elements are not aligned
-        total, forward = row["total"], "backward" not in row["kernel"]
-        of_three, coded = "3x3" in row["case"], row["case"].startswith("max")
-        wide = {(True, False): 4, (True, True): 6}.get((forward, of_three)) or (4 if row["layout"] != "nchw" else 2)
-        if not forward and not of_three:
-            wide = 1
-        assert total["load_16"] == wide, row
-        assert total["store_16"] == total["store"] - (forward and coded) == (1 if forward else 4), row
+    """Maps of aligned rows on Hopper; what is narrower: what lies beside 16 bytes of a row, and one-byte codes."""
+    rows = inspect("sm_90", ("float16",), directory, kernel="stride", representative=False)
+    assert {(row["kernel"], row["layout"]) for row in rows} == {
+        *((f"stride2_pool{way}_kernel", "nchw") for way in ("", "_backward")),
+        *(("stride2_squares_backward_kernel", layout) for layout in ("nchw", "channels_last")),
+        *((f"stride1_{name}_kernel", layout)
+          for name in ("max_pool", "max_pool_backward", "avg_pool") for layout in ("nchw", "channels_last")),
+    }  # fmt: skip
+    for row in rows:
+        if "ceil" in row["case"] or "odd" in row["case"]:  # rows of 28, 27 and 55 elements are not aligned
+            continue
+        total, backward = row["total"], "backward" in row["kernel"]
+        last, codes = row["layout"] == "channels_last", row["case"].startswith("max")
+        assert total["load_16"] == _wide_loads(row), row
+        assert total["store_16"] == total["store"] - _narrow_stores(row), row
+        if last:
+            assert total["load"] == total["load_16"] * (2 if backward and codes else 1), row
+        if row["kernel"].startswith("stride1") or last:
+            assert "shared_load" not in total, row
+        assert row["bound"] == "memory", row
+
+
+def _wide_loads(row: dict[str, Any]) -> int:
+    """Of a thread: in stride1 six rows, in channels_last with those beside them; else those of a square's windows."""
+    of_three, last = "3x3" in row["case"], row["layout"] == "channels_last"
+    if row["kernel"].startswith("stride1"):
+        return 18 if last else 6
+    if "backward" not in row["kernel"]:
+        return 6 if of_three else 4
+    return (4 if last else 2) if of_three else 1
+
+
+def _narrow_stores(row: dict[str, Any]) -> int:
+    """Codes, a store for every wide one of y."""
+    coded = row["case"].startswith("max") and "backward" not in row["kernel"]
+    return (4 if row["kernel"].startswith("stride1") else 1) if coded else 0
 
 
 def test_float64_and_bfloat16_are_clean_on_hopper(directory: str) -> None:

@@ -1,5 +1,7 @@
 """Values, indices and the gradient of the pools, by the rule of tests/compare.py."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -50,27 +52,83 @@ def test_ties_and_indices(path: Path, case: Problem) -> None:
 
 
 KERNELS = {
-    "2x2": (2, {}, "stride2"),
-    "3x3 padded": (3, {"stride": 2, "padding": 1}, "stride2"),
-    "3x3 ceil": (3, {"stride": 2, "ceil_mode": True}, "stride2"),
-    "3x3 padded ceil: a window more": (3, {"stride": 2, "padding": 1, "ceil_mode": True}, None),
-    "3x3 with stride 1": (3, {"stride": 1, "padding": 1}, None),
-}
+    "2x2": (2, {}, (8, 6), "stride2_pool", "stride2_pool_backward"),
+    "2x2 of an odd plane": (2, {}, (7, 6), "", "stride2_squares_backward"),
+    "3x3 padded": (3, {"stride": 2, "padding": 1}, (8, 6), "stride2_pool", "stride2_pool_backward"),
+    "3x3 padded, odd": (3, {"stride": 2, "padding": 1}, (8, 5), "", "stride2_squares_backward"),
+    "3x3 ceil": (3, {"stride": 2, "ceil_mode": True}, (8, 6), "stride2_pool", "stride2_pool_backward"),
+    "3x3 padded ceil: a window more": (
+        3, {"stride": 2, "padding": 1, "ceil_mode": True}, (8, 6), "", "stride2_squares_backward",
+    ),
+    "3x3 with stride 1": (3, {"stride": 1, "padding": 1}, (8, 6), "stride1", "stride1"),
+    "3x3 with stride 3": (3, {}, (8, 6), "", ""),
+}  # fmt: skip
+"""Window, options, plane, and the kernels forward and backward in NCHW; "" for those of any window."""
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("function", ["max_pool2d", "avg_pool2d"])
 @pytest.mark.parametrize("name", KERNELS)
 def test_which_kernel_runs(triton: Path, name: str, function: str, channels_last: bool) -> None:
-    """Squares of 2x2 pixels where they apply: forward in NCHW, backward in both layouts; one launch each."""
-    window, options, special = KERNELS[name]
+    """One launch each; squares with rows of 16 bytes in NCHW alone, since the others read 16 bytes as they are."""
+    window, options, plane, forward, backward = KERNELS[name]
     form = torch.channels_last if channels_last else torch.contiguous_format
-    x = torch.randn(2, 3, 8, 6).contiguous(memory_format=form).requires_grad_()
+    x = torch.randn(2, 3, *plane).contiguous(memory_format=form).requires_grad_()
     with record() as launches:
         getattr(kernels, function)(x, window, **options).sum().backward()
     plain = function.removesuffix("2d")
-    names = [
-        f"{plain}_kernel" if special is None or channels_last else "stride2_pool_kernel",
-        f"{plain}_backward_kernel" if special is None else "stride2_pool_backward_kernel",
-    ]
+    if channels_last:
+        forward = forward.replace("stride2_pool", "")
+        backward = backward.replace("stride2_pool", "stride2_squares")
+    if forward == "stride1":
+        forward = f"stride1_{plain}"
+        backward = "stride1_avg_pool" if function == "avg_pool2d" else "stride1_max_pool_backward"
+    names = [f"{forward or plain}_kernel", f"{backward or plain + '_backward'}_kernel"]
     assert [launch.kernel.__name__ for launch in launches] == names
+
+
+@pytest.mark.parametrize("function", ["max_pool2d", "avg_pool2d"])
+@pytest.mark.parametrize("options", [{"stride": 1, "padding": 1}, {"stride": 2}, {"stride": 3}], ids=str)
+def test_a_view_is_pooled_as_its_copy(path: Path, function: str, options: dict[str, int]) -> None:
+    """Every second row of every second channel, and a gradient that is one number everywhere."""
+    whole = torch.randn(2, 6, 14, 8, device=path.device)
+    results = []
+    for x in (whole[:, ::2, ::2], whole[:, ::2, ::2].contiguous()):
+        x = x.detach().requires_grad_()
+        y = getattr(kernels, function)(x, 3, **options)
+        y.sum().backward()
+        results.append((y.detach(), x.grad))
+    for got, want in zip(*results, strict=True):
+        assert_exact(got, want)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("window, options", [(2, {}), (3, {"stride": 1, "padding": 1}), (5, {"stride": 1})], ids=str)
+def test_wide_rows_are_those_of_a_lane_an_element(
+    path: Path, window: int, options: dict[str, int], dtype: torch.dtype, channels_last: bool
+) -> None:
+    """Sizes that let a lane read 16 bytes agree with the same map one column and one channel shorter."""
+    form = torch.channels_last if channels_last else torch.contiguous_format
+    x = torch.randn(2, 16, 5, 16, device=path.device).to(dtype).contiguous(memory_format=form)
+    narrow = x[:, :15, :, :15].contiguous(memory_format=form)
+    wide_y = kernels.max_pool2d(x, window, **options)
+    narrow_y = kernels.max_pool2d(narrow, window, **options)
+    assert_exact(wide_y[:, :15, :, : narrow_y.shape[3] - 1], narrow_y[..., :-1])
+
+
+def test_codes_are_bytes_and_indices_are_made_on_request_alone(triton: Path) -> None:
+    """What training keeps of a window is one byte; nothing writes int64 unless asked; inference writes neither."""
+    x = torch.randn(2, 3, 8, 8)
+
+    def written(want_gradient: bool, **options: Any) -> list[tuple[torch.dtype, int]]:
+        with record() as launches:
+            kernels.max_pool2d(x.requires_grad_(want_gradient), 2, **options)
+        (launch,) = launches
+        found = {n: launch.arguments.get(n) for n in ("code_ptr", "indices_ptr")}
+        return [(t.dtype, t.numel()) for t in found.values() if t is not None and t.numel()]
+
+    assert written(False) == []
+    assert written(True) == [(torch.uint8, 96)]
+    assert written(False, return_indices=True) == [(torch.int64, 96)]
+    assert written(True, return_indices=True) == [(torch.uint8, 96), (torch.int64, 96)]

@@ -1,0 +1,212 @@
+"""Launches of the kernels for one kind of window: around every pixel, of stride 2, the whole plane. Maps are dense."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import triton
+from torch import Tensor
+
+from kernels.common.launch import launch
+from kernels.common.layout import is_channels_last
+from kernels.pool2d.arguments import NEAR, THREADS, accumulator, block, chunk, comparable, index
+from kernels.pool2d.geometry import Pool2dGeometry
+from kernels.pool2d.global_pool import global_avg_pool_backward_kernel, global_avg_pool_kernel
+from kernels.pool2d.stride1 import stride1_avg_pool_kernel, stride1_max_pool_backward_kernel, stride1_max_pool_kernel
+from kernels.pool2d.stride2 import stride2_pool_backward_kernel, stride2_pool_kernel, stride2_squares_backward_kernel
+
+ROWS = 4
+"""Rows that a lane of stride1.py goes down: six are read for four written."""
+SQUARES = (((2, 2), (0, 0)), ((3, 3), (0, 0)), ((3, 3), (1, 1)))
+"""Windows and paddings of stride2.py."""
+
+
+def _is_near(plane: Tensor) -> bool:
+    return plane.shape[2] < NEAR and plane.shape[1] * plane.shape[3] < NEAR
+
+
+# --- 3x3 around every pixel -------------------------------------------------------------------------------------------
+
+
+def is_stride1(g: Pool2dGeometry, plane: Tensor) -> bool:
+    """Whether the kernels of stride1.py fit: 3x3 windows around every pixel."""
+    around = (g.kernel, g.stride, g.padding, g.dilation) == ((3, 3), (1, 1), (1, 1), (1, 1))
+    return around and _is_near(plane)
+
+
+def stride1_max(x: Tensor, y: Tensor, code: Tensor, want_code: bool) -> None:
+    """y and its code."""
+    tensors: dict[str, Any] = {"x_ptr": x, "y_ptr": y, "code_ptr": code}
+    _stride1(stride1_max_pool_kernel, y, tensors, WANT_CODE=want_code, TYPE=comparable(x))
+
+
+def stride1_max_backward(dy: Tensor, code: Tensor, dx: Tensor) -> None:
+    """dx from dy and the code."""
+    tensors: dict[str, Any] = {"dy_ptr": dy, "code_ptr": code, "dx_ptr": dx}
+    _stride1(stride1_max_pool_backward_kernel, dx, tensors, TYPE=accumulator(dx))
+
+
+def stride1_avg(x: Tensor, y: Tensor, backward: bool, counted: dict[str, Any]) -> None:
+    """y from x, or (`backward`) the gradient y of the input from the gradient x of the result."""
+    tensors: dict[str, Any] = {"x_ptr": x, "y_ptr": y}
+    weighted = backward and counted["COUNT"] != "divisor"
+    _stride1(stride1_avg_pool_kernel, y, tensors, **counted, WEIGHTED=weighted, TYPE=accumulator(x))
+
+
+def _stride1(kernel: Any, out: Tensor, tensors: dict[str, Any], **options: Any) -> None:
+    channels_last = not out.is_contiguous()
+    h, w = out.shape[2:]
+    planes, v, cc = chunk(out, channels_last, w)
+    strips, row = math.ceil(h / ROWS), w * cc if channels_last else w // v
+    chunks = planes * strips * row
+    launch(
+        kernel,
+        math.ceil(chunks / THREADS),
+        **tensors,
+        chunks=chunks,
+        strips=strips,
+        h=h,
+        row=row,
+        cc=cc,
+        **options,
+        SHIFT=not channels_last and v > 1,
+        INDEX=index(*tensors.values()),
+        ROWS=ROWS,
+        BLOCK=THREADS,
+        V=v,
+    )
+
+
+# --- stride 2 ---------------------------------------------------------------------------------------------------------
+
+
+def is_square(g: Pool2dGeometry, plane: Tensor) -> bool:
+    """Whether going back by squares of 2x2 pixels fits: 2x2 windows, or 3x3, with stride 2."""
+    strided = g.stride == (2, 2) and g.dilation == (1, 1) and (g.kernel, g.padding) in SQUARES
+    return strided and _is_near(plane)
+
+
+def is_stride2(g: Pool2dGeometry, plane: Tensor) -> bool:
+    """Whether wide rows of squares fit: NCHW, even sides, and a window for every square."""
+    h, w = plane.shape[2:]
+    if not plane.is_contiguous() or h % 2 or w % 2 or g.stride != (2, 2) or g.dilation != (1, 1):
+        return False
+    return (g.kernel, g.padding) in SQUARES and g.output(h, w) == (h // 2, w // 2)
+
+
+def stride2_max(x: Tensor, y: Tensor, code: Tensor, g: Pool2dGeometry, want_code: bool) -> None:
+    """y and its code."""
+    counted: dict[str, Any] = {"divisor": 0, "COUNT": "divisor"}
+    _stride2(x, y, code, g, AVERAGE=False, WANT_CODE=want_code, TYPE=comparable(x), **counted)
+
+
+def stride2_avg(x: Tensor, y: Tensor, g: Pool2dGeometry, counted: dict[str, Any]) -> None:
+    """y of an average."""
+    _stride2(x, y, x, g, AVERAGE=True, WANT_CODE=False, TYPE=accumulator(x), **counted)
+
+
+def _stride2(x: Tensor, y: Tensor, code: Tensor, g: Pool2dGeometry, **options: Any) -> None:
+    size = _wide_block(x)
+    launch(
+        stride2_pool_kernel,
+        math.ceil(y.numel() / size),
+        x_ptr=x,
+        y_ptr=y,
+        code_ptr=code,
+        numel=y.numel(),
+        h=x.shape[2],
+        W=x.shape[3],
+        TAPS=g.kernel[0],
+        PAD=g.padding[0],
+        **options,
+        INDEX=index(x),
+        BLOCK=size,
+    )
+
+
+def square_backward(
+    dy: Tensor, code: Tensor | None, dx: Tensor, g: Pool2dGeometry, counted: dict[str, Any] | None = None
+) -> None:
+    """dx from dy and, of maxima, the code; counted: of averages."""
+    h, w = dx.shape[2:]
+    options: dict[str, Any] = {
+        "dy_ptr": dy,
+        "code_ptr": dy if code is None else code,
+        "dx_ptr": dx,
+        "h": h,
+        **(counted or {"divisor": 0, "COUNT": "divisor"}),
+        "TAPS": g.kernel[0],
+        "PAD": g.padding[0],
+        "AVERAGE": code is None,
+        "INDEX": index(dy, dx),
+        "TYPE": accumulator(dx),
+    }
+    if is_stride2(g, dx):
+        size = _wide_block(dx)
+        launch(stride2_pool_backward_kernel, math.ceil(dy.numel() / size), **options, numel=dy.numel(), W=w, BLOCK=size)
+        return
+    planes, v, cc = chunk(dx, not dx.is_contiguous())
+    squares = planes * math.ceil(h / 2) * math.ceil(w / 2) * cc
+    p, q = dy.shape[2:]
+    grid = math.ceil(squares / block(v))
+    launch(stride2_squares_backward_kernel, grid, **options, squares=squares, w=w, p=p, q=q, cc=cc, BLOCK=block(v), V=v)
+
+
+def _wide_block(t: Tensor) -> int:
+    """Elements of one program of 16 bytes a thread."""
+    return THREADS * 16 // t.element_size()
+
+
+# --- the whole plane --------------------------------------------------------------------------------------------------
+
+
+def is_global(g: Pool2dGeometry, plane: Sequence[int]) -> bool:
+    """Whether the window is the plane."""
+    return g.kernel == tuple(plane) and g.padding == (0, 0) and g.kernel != (1, 1)
+
+
+def global_avg(x: Tensor, y: Tensor, divisor: int) -> None:
+    """y [n, c, 1, 1] = the mean of every plane of x, in one pass over 16 bytes a thread where they are aligned."""
+    channels_last = is_channels_last(x)
+    c, hw = x.shape[1], x.shape[2] * x.shape[3]
+    wide = 16 // x.element_size()
+    block_p = 8 * wide if channels_last else 16
+    block_e = 16 if channels_last else min(32 * wide, max(32, triton.next_power_of_2(hw)))
+    programs = x.shape[0] * math.ceil(c / block_p) if channels_last else math.ceil(x.shape[0] * c / block_p)
+    launch(
+        global_avg_pool_kernel,
+        programs,
+        x_ptr=x,
+        y_ptr=y,
+        planes=x.shape[0] * c,
+        c=c,
+        divisor=divisor,
+        HW=hw,
+        CHANNELS_LAST=channels_last,
+        INDEX=index(x),
+        ACC=accumulator(x),
+        BLOCK_P=block_p,
+        BLOCK_E=block_e,
+    )
+
+
+def global_avg_backward(dy: Tensor, dx: Tensor, divisor: int) -> None:
+    """dx [n, c, h, w] = dy [n, c, 1, 1], of any strides, over the divisor."""
+    size = _wide_block(dx)
+    launch(
+        global_avg_pool_backward_kernel,
+        math.ceil(dx.numel() / size),
+        dy_ptr=dy,
+        dx_ptr=dx,
+        numel=dx.numel(),
+        c=dx.shape[1],
+        divisor=divisor,
+        **dict(zip(("stride_dy_n", "stride_dy_c"), dy.stride()[:2], strict=True)),
+        HW=dx.shape[2] * dx.shape[3],
+        CHANNELS_LAST=is_channels_last(dx),
+        INDEX=index(dx, dy),
+        ACC=accumulator(dx),
+        BLOCK=size,
+    )
