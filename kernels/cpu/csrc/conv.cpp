@@ -3,7 +3,7 @@
 //     y[k, p, q] = pool(relu(bias[k] + sum over taps t = (c, r, s) of w[k, t] * x[t at p, q]))
 //
 // Vectors run along q. A tile of FILTERS filters x 2 rows x 1 or 2 vectors lives in registers and runs over the taps:
-// a tap costs one load per vector and one broadcast per filter. The pool never sees memory.
+// a tap costs one load per vector and one broadcast per filter. Neither sums nor pool see memory.
 #include <atomic>
 
 #include "band.h"
@@ -12,7 +12,13 @@
 namespace ISA {
 namespace {
 
-constexpr int FILTERS = LANES == 16 ? 6 : 3;  // 24 of 32 registers, 12 of 16
+// A tile's sums take 24 of 32 registers, or 12 of 16; AVX2 runs twice as fast with one vector, which leaves a register
+// for the broadcast, but two vectors pool to a whole one.
+constexpr bool SLIM = LANES == 8;
+template <int POOL> constexpr int WIDEST = SLIM && POOL == 0 ? 1 : 2;
+template <int POOL> constexpr int FILTERS = LANES == 16 || WIDEST<POOL> == 1 ? 6 : 3;
+// Unrolled, 16 registers would spill in the loop over the taps: 0.7x.
+constexpr int POOL_UNROLL = LANES == 16 ? 8 : 1;
 
 struct Problem {
     const ConvPlan& d;
@@ -41,10 +47,28 @@ INLINE void convolve(const Problem& o, const float* w, const float* bias, int64_
     }
 }
 
-template <class T> INLINE void write_row(T* y, const vfloat* v, int64_t count, bool with_relu) {
-    for (; count > 0; count -= LANES, y += LANES, v++) {
-        vfloat out = with_relu ? relu(*v) : *v;
-        count >= LANES ? store(y, out) : store_part(y, out, int(count));
+// Stores one tile that is not pooled, straight from its registers: `count` columns of each row.
+template <bool ALL, class T, int KB, int ROWS, int VECTORS>
+INLINE void write_tile(const ConvPlan& d, T* y, int64_t count, const vfloat (&total)[KB][ROWS][VECTORS]) {
+    int64_t pitch = d.q, plane = d.p * d.q;
+    bool with_relu = d.relu;
+#pragma GCC unroll 8
+    for (int k = 0; k < KB; k++, y += plane) {
+        T* to = y;
+#pragma GCC unroll 2
+        for (int i = 0; i < ROWS; i++, to += pitch) {
+            keep(to);
+#pragma GCC unroll 2
+            for (int v = 0; v < VECTORS; v++) {
+                vfloat out = with_relu ? relu(total[k][i][v]) : total[k][i][v];
+                int64_t left = count - v * LANES;
+                if (ALL || left >= LANES)
+                    store(to + v * LANES, out);
+                else if (left > 0)
+                    store_part(to + v * LANES, out, int(left));
+            }
+        }
+        keep(y);
     }
 }
 
@@ -55,14 +79,16 @@ INLINE void tile(const Problem& o, const float* w, const float* bias, int64_t k,
     const ConvPlan& d = o.d;
     vfloat total[KB][ROWS][VECTORS];
     convolve<KB, ROWS, VECTORS>(o, w, bias, row, q, total);
+    if (POOL == 0) {
+        T* to = y + (k * d.p + first + row) * d.q + q;
+        int64_t count = d.q - q;
+        count >= VECTORS * LANES ? write_tile<true>(d, to, count, total) : write_tile<false>(d, to, count, total);
+        return;
+    }
+#pragma GCC unroll POOL_UNROLL
     for (int i = 0; i < KB; i++) {
-        if (POOL == 0) {
-            for (int r = 0; r < ROWS; r++)
-                write_row(y + ((k + i) * d.p + first + row + r) * d.q + q, total[i][r],
-                          smaller(d.q - q, VECTORS * LANES), d.relu);
-            continue;
-        }
         Window<POOL == 2> out;
+#pragma GCC unroll 2
         for (int r = 0; r < ROWS; r++) {
             vfloat left = total[i][r][0], right = VECTORS == 2 ? total[i][r][VECTORS - 1] : vfloat{};
             out.take(even(left, right), 2 * r, d.relu);
@@ -79,8 +105,9 @@ template <class T, int POOL, int KB, int ROWS>
 void rows(const Problem& o, const float* w, const float* bias, int64_t k, int64_t first, int64_t row, T* y,
           uint8_t* code) {
     int64_t columns = POOL ? 2 * o.d.qo : o.d.q, q = 0;
-    for (; columns - q > LANES; q += 2 * LANES) tile<T, POOL, KB, ROWS, 2>(o, w, bias, k, first, row, q, y, code);
-    if (q < columns) tile<T, POOL, KB, ROWS, 1>(o, w, bias, k, first, row, q, y, code);
+    if (WIDEST<POOL> == 2)
+        for (; columns - q > LANES; q += 2 * LANES) tile<T, POOL, KB, ROWS, 2>(o, w, bias, k, first, row, q, y, code);
+    for (; q < columns; q += LANES) tile<T, POOL, KB, ROWS, 1>(o, w, bias, k, first, row, q, y, code);
 }
 
 template <class T, int POOL, int KB>
@@ -91,17 +118,17 @@ void filters(const Problem& o, const float* w, const float* bias, int64_t k, int
 }
 
 // Filters in blocks: as many as FILTERS, then what is left; the sizes in which `pack_filters` lays them out.
-INLINE int64_t block(int64_t k, int64_t total) {
+template <int POOL> INLINE int64_t block(int64_t k, int64_t total) {
     int64_t left = total - k;
-    return left >= FILTERS ? FILTERS : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+    return left >= FILTERS<POOL> ? FILTERS<POOL> : left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }
 
 template <class T, int POOL>
 void band_of_image(const Problem& o, const float* w, const float* bias, int64_t first, T* y, uint8_t* code) {
-    for (int64_t k = 0; k < o.d.k; k += block(k, o.d.k)) {
+    for (int64_t k = 0; k < o.d.k; k += block<POOL>(k, o.d.k)) {
         const float* from = w + k * o.taps;
-        switch (block(k, o.d.k)) {
-            case FILTERS: filters<T, POOL, FILTERS>(o, from, bias + k, k, first, y, code); break;
+        switch (block<POOL>(k, o.d.k)) {
+            case FILTERS<POOL>: filters<T, POOL, FILTERS<POOL>>(o, from, bias + k, k, first, y, code); break;
             case 4: filters<T, POOL, 4>(o, from, bias + k, k, first, y, code); break;
             case 2: filters<T, POOL, 2>(o, from, bias + k, k, first, y, code); break;
             default: filters<T, POOL, 1>(o, from, bias + k, k, first, y, code);
@@ -110,12 +137,12 @@ void band_of_image(const Problem& o, const float* w, const float* bias, int64_t 
 }
 
 // [k][tap] -> blocks of [tap][filters of the block], and the bias (0 where there is none), as float32.
-template <class T> void pack_filters(const ConvPlan& d, const T* w, const T* bias, float* to, float* to_bias) {
+template <int POOL, class T> void pack_filters(const ConvPlan& d, const T* w, const T* bias, float* to, float* to_bias) {
     int64_t taps = d.c * d.r * d.s;
     for (int64_t k = 0; k < d.k; k++) to_bias[k] = bias ? to_float(bias[k]) : 0.0f;
-    for (int64_t k = 0; k < d.k; k += block(k, d.k))
+    for (int64_t k = 0; k < d.k; k += block<POOL>(k, d.k))
         for (int64_t t = 0; t < taps; t++)
-            for (int64_t i = 0; i < block(k, d.k); i++) *to++ = to_float(w[(k + i) * taps + t]);
+            for (int64_t i = 0; i < block<POOL>(k, d.k); i++) *to++ = to_float(w[(k + i) * taps + t]);
 }
 
 template <class T, int POOL>
@@ -126,7 +153,7 @@ int forward(const ConvPlan& d, const T* x, const T* w, const T* bias, T* y, uint
     Memory packed = allocate(d.k * (taps + 1));
     if (!packed) return -1;
     float* packed_bias = packed.get() + d.k * taps;
-    pack_filters(d, w, bias, packed.get(), packed_bias);
+    pack_filters<POOL>(d, w, bias, packed.get(), packed_bias);
     int64_t step = Band(d, d.c, true).outputs, bands = ceil_div(wanted, step);
     std::atomic<int> failed{0};
     parallel(d.n * bands, chunks_for(d.threads, d.n * bands), [&](int64_t, int64_t begin, int64_t end) {

@@ -130,6 +130,9 @@ INLINE void keep(vfloat& v) {
 #endif
 }
 
+// Keeps one pointer that moves along: compilers else hold the address of every store that they unroll.
+template <class T> INLINE void keep(T*& p) { asm("" : "+r"(p)); }
+
 // ---- the first n lanes (0 <= n <= LANES): nothing beyond them is touched; the rest of a load is zero ----
 
 #if defined(__AVX512F__)
