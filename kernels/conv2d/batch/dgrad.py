@@ -83,11 +83,11 @@ def batch_dgrad_kernel(
 
     b_dx = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
     first, last = share((a_1 - a_0) * num_b * NUM_K, i_split, splits)
-    for step in range(first, last):
-        tap = step // NUM_K
-        k_0 = (step - tap * NUM_K) * BLOCK_K
-        a = a_0 + tap // num_b
-        b = b_0 + tap % num_b
+    tap = first // NUM_K
+    k_0 = (first - tap * NUM_K) * BLOCK_K
+    a = a_0 + tap // tl.maximum(num_b, 1)
+    b = b_0 + tap % tl.maximum(num_b, 1)
+    for _ in range(first, last):
         i_tap = (first_r + a * STEP_H) * S + first_s + b * STEP_W
         b_dy = dy_desc.load([at_p - a * BACK_H, at_q - b * BACK_W, i_m * IMAGES, k_0]).reshape(BLOCK_M, BLOCK_K)
         if TURNED:
@@ -95,5 +95,10 @@ def batch_dgrad_kernel(
         else:
             b_w = w_desc.load([k_0, i_tap * c + i_n * BLOCK_N])
         b_dx = dot(b_dy, b_w, b_dx, PRECISION)
+        k_0 += BLOCK_K  # carried on as in fprop
+        b += k_0 == K
+        k_0 = tl.where(k_0 == K, 0, k_0)
+        a += b == b_1
+        b = tl.where(b == b_1, b_0, b)
     b_dx = b_dx.to(DTYPE).reshape(1, BOX_ROWS, BOX_COLUMNS, IMAGES, BLOCK_N)
     dx_desc.store([i_split, i_h * BOX_ROWS, i_w * BOX_COLUMNS, i_m * IMAGES, i_n * BLOCK_N], b_dx)

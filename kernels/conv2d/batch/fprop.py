@@ -69,14 +69,20 @@ def batch_fprop_kernel(
 
     b_y = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
     first, last = share((r_1 - r_0) * num_s * NUM_C, i_split, splits)
-    for step in range(first, last):
-        tap = step // NUM_C
-        c_0 = (step - tap * NUM_C) * BLOCK_K
-        r = r_0 + tap // num_s
-        s = s_0 + tap % num_s
+    tap = first // NUM_C
+    c_0 = (first - tap * NUM_C) * BLOCK_K
+    r = r_0 + tap // tl.maximum(num_s, 1)
+    s = s_0 + tap % tl.maximum(num_s, 1)
+    for _ in range(first, last):
         b_x = x_desc.load([o_h + r * DIL_H, o_w + s * DIL_W, i_m * IMAGES, c_0]).reshape(BLOCK_M, BLOCK_K)
         b_w = w_desc.load([i_n * BLOCK_N, (r * S + s) * C + c_0])
         b_y = dot(b_x, b_w.T, b_y, PRECISION)
+        # Carried on from step to step: a division by num_s, which is no constant, would be a fifth of the loop.
+        c_0 += BLOCK_K
+        s += c_0 == C
+        c_0 = tl.where(c_0 == C, 0, c_0)
+        r += s == s_1
+        s = tl.where(s == s_1, s_0, s)
 
     o_n = i_n * BLOCK_N + tl.arange(0, BLOCK_N)
     if HAS_BIAS:

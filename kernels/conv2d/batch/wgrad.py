@@ -68,16 +68,22 @@ def batch_wgrad_kernel(
 
     b_dw = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
     first, last = share(tl.maximum(p_1 - p_0, 0) * num_q * num_k, i_split, splits)
-    for step in range(first, last):
-        pixel = step // num_k
-        n_0 = (step - pixel * num_k) * BLOCK_K
-        i_p = p_0 + pixel // num_q
-        i_q = q_0 + pixel % num_q
+    pixel = first // num_k
+    n_0 = (first - pixel * num_k) * BLOCK_K
+    i_p = p_0 + pixel // tl.maximum(num_q, 1)
+    i_q = q_0 + pixel % tl.maximum(num_q, 1)
+    for _ in range(first, last):
         o_h = i_p * STRIDE_H - PAD_H + r * DIL_H
         o_w = i_q * STRIDE_W - PAD_W + s * DIL_W
         b_dy = dy_desc.load([i_p, i_q, n_0, i_m * BLOCK_M]).reshape(BLOCK_K, BLOCK_M)
         b_x = x_desc.load([o_h, o_w, n_0, i_n * BLOCK_N]).reshape(BLOCK_K, BLOCK_N)
         b_dw = dot(b_dy.T, b_x, b_dw, PRECISION)
+        # Carried on from step to step: divisions by sizes that are no constants would be a quarter of the loop.
+        n_0 += BLOCK_K
+        i_q += n_0 >= n
+        n_0 = tl.where(n_0 >= n, 0, n_0)
+        i_p += i_q == q_1
+        i_q = tl.where(i_q == q_1, q_0, i_q)
 
     o_m = i_m * BLOCK_M + tl.arange(0, BLOCK_M)
     o_n = i_n * BLOCK_N + tl.arange(0, BLOCK_N)

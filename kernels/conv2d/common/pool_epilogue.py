@@ -14,8 +14,8 @@ def _taken(b, b_best):
 
 @triton.jit
 def _rounded(b, b_bias, DTYPE: tl.constexpr):
-    """relu(b + bias) as the unfused layers would hand it to the pool: rounded to the output's dtype."""
-    return relu((b + b_bias).to(DTYPE)).to(b.dtype)
+    """b + bias as the unfused layers would hand it on: rounded to the output's dtype."""
+    return (b + b_bias).to(DTYPE).to(b.dtype)
 
 
 @triton.jit
@@ -26,6 +26,10 @@ def pooled(b_0, b_1, b_2, b_3, b_bias, AVERAGE: tl.constexpr, DTYPE: tl.constexp
     b_2 = _rounded(b_2, b_bias, DTYPE)
     b_3 = _rounded(b_3, b_bias, DTYPE)
     if AVERAGE:
+        b_0 = relu(b_0)
+        b_1 = relu(b_1)
+        b_2 = relu(b_2)
+        b_3 = relu(b_3)
         b_y = (b_0 + b_1 + b_2 + b_3) * 0.25
         # A NaN passes the ReLU, so the test is "not <= 0".
         b_code = tl.where(b_0 <= 0, 0, 1) + tl.where(b_1 <= 0, 0, 2)
@@ -39,4 +43,5 @@ def pooled(b_0, b_1, b_2, b_3, b_bias, AVERAGE: tl.constexpr, DTYPE: tl.constexp
         b_code = tl.where(_taken(b_3, b_y), 3, b_code)
         b_y = tl.where(_taken(b_3, b_y), b_3, b_y)
         b_code = tl.where(b_y <= 0, 4, b_code)
+        b_y = relu(b_y)  # of the maximum alone, which it leaves the maximum
     return b_y, b_code

@@ -32,13 +32,13 @@ def patch_fprop_kernel(
     stride_x_h,
     stride_x_w,
     stride_w_k,
-    stride_w_c,
-    stride_w_r,
-    stride_w_s,
     stride_y_n,
     stride_y_k,
     stride_y_p,
     stride_y_q,
+    STRIDE_W_C: tl.constexpr,
+    STRIDE_W_R: tl.constexpr,
+    STRIDE_W_S: tl.constexpr,
     C: tl.constexpr,
     R: tl.constexpr,
     S: tl.constexpr,
@@ -56,7 +56,8 @@ def patch_fprop_kernel(
     WIDE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """WIDE = 2 means pooled: p and q count pooled pixels. Otherwise a lane writes TALL rows of p."""
+    """STRIDE_W_*: constants, so that a weight's address is one number and the place in its filter.
+    WIDE = 2 means pooled: p and q count pooled pixels. Otherwise a lane writes TALL rows of p."""
     POOL: tl.constexpr = WIDE == 2
     ROWS: tl.constexpr = (TALL - 1) * STRIDE_H + R
     COLS: tl.constexpr = (WIDE - 1) * STRIDE_W + S
@@ -86,7 +87,7 @@ def patch_fprop_kernel(
         for c in tl.static_range(C):
             for r in tl.static_range(R):
                 for s in tl.static_range(S):
-                    b_w = tl.load(p_w + (c * stride_w_c + r * stride_w_r + s * stride_w_s)).to(ACC)
+                    b_w = tl.load(p_w + (c * STRIDE_W_C + r * STRIDE_W_R + s * STRIDE_W_S)).to(ACC)
                     b_next = ()
                     for t in tl.static_range(TALL):
                         for u in tl.static_range(WIDE):

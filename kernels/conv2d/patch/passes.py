@@ -47,6 +47,7 @@ def _launch(
     want_code: bool,
 ) -> None:
     p, q = y.shape[2:]
+    of_w = strides("w", w, "kcrs")
     tall, wide = block
     lanes = g.n * q * (p if wide == 2 else math.ceil(p / tall))
     size = 256 if x.element_size() < 8 else 128
@@ -65,8 +66,11 @@ def _launch(
         p=p,
         q=q,
         **strides("x", x, "nchw"),
-        **strides("w", w, "kcrs"),
+        stride_w_k=of_w["stride_w_k"],
         **strides("y", y, "nkpq"),
+        STRIDE_W_C=of_w["stride_w_c"],
+        STRIDE_W_R=of_w["stride_w_r"],
+        STRIDE_W_S=of_w["stride_w_s"],
         C=g.c,
         **undilated_window(g),
         HAS_BIAS=bias is not None,
