@@ -8,6 +8,7 @@ from torch import Tensor
 from kernels.common.layout import empty, is_channels_last
 from kernels.conv2d.batch import passes as batch
 from kernels.conv2d.common.arguments import (
+    chunk,
     launch_gemm,
     numerics,
     planning_card,
@@ -87,6 +88,8 @@ def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bo
         RELU=relu and not split,
         FLAT=not chosen.packed,
         SPLIT=split,
+        CHUNK=chunk(x, w) if chosen.packed else 1,
+        CHUNK_Y=chunk(y) if chosen.packed else 1,
         **numerics(x, w, y),
     )
     if split:
@@ -144,6 +147,8 @@ def fprop_pool(
         AVERAGE=average,
         HAS_CODE=want_code,
         FLAT=not chosen.packed,
+        CHUNK=chunk(x, w) if chosen.packed else 1,
+        CHUNK_Y=chunk(y) if chosen.packed else 1,
         **numerics(x, w, y),
     )
     if chosen.packed and not channels_last:

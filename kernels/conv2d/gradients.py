@@ -12,6 +12,7 @@ from kernels.common.layout import empty
 from kernels.conv2d.batch import passes as batch
 from kernels.conv2d.common.arguments import (
     accumulator,
+    chunk,
     index,
     launch_gemm,
     numerics,
@@ -86,6 +87,7 @@ def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
         STEP_H=g.stride[0] // math.gcd(g.stride[0], g.dilation[0]),
         STEP_W=g.stride[1] // math.gcd(g.stride[1], g.dilation[1]),
         SPLIT=chosen.splits > 1,
+        CHUNK=chunk(dy, w.transpose(0, 1) if w.dtype == torch.float32 else w) if chosen.packed else 1,
         **numerics(dy, w, dx),
     )
     if chosen.splits > 1:
@@ -143,6 +145,7 @@ def wgrad(dy: Tensor, x: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
             C=g.c_group,
             **window(g),
             FLAT=not chosen.packed,
+            CHUNK=chunk(dy, x) if chosen.packed else 1,
             **numerics(dy, x, dw),
         )
     reduce(partial, dw)

@@ -22,11 +22,11 @@ LIMIT = 2**31 - 2**20  # room for one block beyond the end
 
 
 def launch_gemm(kernel: Any, grid: int, tile: Tile, **arguments: Any) -> None:
-    """Launch with the block sizes, warps and stages of a tile."""
+    """Launch with the block sizes, warps and stages of a tile; offsets of 64 bits need the registers of eight warps."""
     launch(
         kernel,
         grid,
-        num_warps=tile.num_warps,
+        num_warps=max(8, tile.num_warps) if arguments.get("INDEX") is tl.int64 else tile.num_warps,
         num_stages=tile.num_stages,
         **arguments,
         BLOCK_M=tile.block_m,
@@ -44,6 +44,13 @@ def strides(name: str, t: Tensor, axes: str) -> dict[str, int]:
     """The keyword arguments stride_<name>_<axis>; 0 along an axis of one element, so that equal problems look equal."""
     steps = (stride if size > 1 else 0 for size, stride in zip(t.shape, t.stride(), strict=True))
     return {f"stride_{name}_{axis}": step for axis, step in zip(axes, steps, strict=True)}
+
+
+def chunk(*tensors: Tensor) -> int:
+    """The largest power of two up to 16 that every step of the tensors, whose second axis is adjacent, is a multiple
+    of: Triton sees by itself only whether a step is a multiple of 16."""
+    steps = [t.stride(axis) for t in tensors for axis in range(t.dim()) if axis != 1 and t.shape[axis] > 1]
+    return math.gcd(16, *steps)
 
 
 def window(g: Conv2dGeometry) -> dict[str, int]:

@@ -54,6 +54,7 @@ def dgrad_kernel(
     STEP_H: tl.constexpr,
     STEP_W: tl.constexpr,
     SPLIT: tl.constexpr,
+    CHUNK: tl.constexpr,
     INDEX: tl.constexpr,
     PRECISION: tl.constexpr,
     ACC: tl.constexpr,
@@ -90,18 +91,33 @@ def dgrad_kernel(
     o_w = o_col * STRIDE_W + phase_w
     m_m = (o_m < pixels) & (o_h < h) & (o_w < w)
     m_n = o_n < c
+    if CHUNK > 1:
+        m_n = tl.max_constancy(m_n, CHUNK)
     # The output position of the first tap; the division is exact. Each further tap is STEP * DIL / STRIDE before it.
     o_p0 = (o_h + PAD_H - first_r * DIL_H) // STRIDE_H
     o_q0 = (o_w + PAD_W - first_s * DIL_W) // STRIDE_W
     BACK_H: tl.constexpr = STEP_H * DIL_H // STRIDE_H
     BACK_W: tl.constexpr = STEP_W * DIL_W // STRIDE_W
     b_taps = taps_inside(o_p0, o_q0, m_m, p, q, MOST_R, MOST_S, -BACK_H, -BACK_W)
-    p_dy = dy_ptr + i_g * K * stride_dy_k
-    p_dy += o_i * stride_dy_n + (zero + o_p0) * stride_dy_p + (zero + o_q0) * stride_dy_q
+    o_pixel = o_i * stride_dy_n + (zero + o_p0) * stride_dy_p + (zero + o_q0) * stride_dy_q
+    # Weights have c innermost, or k for float32 (gradients.py): a step along the other axis is a whole row.
+    o_first = (zero + first_r) * stride_w_r + (zero + first_s) * stride_w_s
+    o_wk = (zero + o_k) * stride_w_k
+    o_wn = (zero + o_n) * stride_w_c
+    if dy_ptr.dtype.element_ty == tl.float32:
+        o_wn += o_first
+    else:
+        o_wk += o_first
+    if CHUNK > 1:
+        o_pixel = tl.multiple_of(o_pixel, CHUNK)
+        if dy_ptr.dtype.element_ty == tl.float32:
+            o_wn = tl.multiple_of(o_wn, CHUNK)
+        else:
+            o_wk = tl.multiple_of(o_wk, CHUNK)
+    p_dy = dy_ptr + i_g * K * stride_dy_k + o_pixel
     p_dy = p_dy[:, None] + o_k[None, :] * stride_dy_k
-    p_w = w_ptr + i_g * K * stride_w_k + (zero + o_n) * stride_w_c
-    p_w += (zero + first_r) * stride_w_r + (zero + first_s) * stride_w_s
-    p_w = p_w[None, :] + ((zero + o_k) * stride_w_k)[:, None]
+    p_w = w_ptr + i_g * K * stride_w_k + o_wn
+    p_w = p_w[None, :] + o_wk[:, None]
 
     b_dx = tl.zeros((BLOCK_M, BLOCK_N), ACC)
     first = 0
@@ -115,6 +131,9 @@ def dgrad_kernel(
         a_s = tap - a_r * num_s
         o_dy = (zero + k_0) * stride_dy_k - (zero + a_r * BACK_H) * stride_dy_p - (zero + a_s * BACK_W) * stride_dy_q
         o_f = (zero + k_0) * stride_w_k + (zero + a_r * STEP_H) * stride_w_r + (zero + a_s * STEP_W) * stride_w_s
+        if CHUNK > 1:
+            o_dy = tl.multiple_of(o_dy, CHUNK)
+            o_f = tl.multiple_of(o_f, CHUNK)
         bit = a_r * MOST_S + a_s
         m_dy = tap_inside(b_taps, o_p0, o_q0, m_m, p, q, bit, a_r, a_s, MOST_R * MOST_S, -BACK_H, -BACK_W)[:, None]
         m_w = m_n[None, :]
@@ -125,9 +144,11 @@ def dgrad_kernel(
         b_w = tl.load(p_w + o_f, mask=m_w, other=0.0)
         b_dx = dot(b_dy, b_w, b_dx, PRECISION)
 
+    o_group = i_g * c * stride_dx_c
     if SPLIT:
-        dx_ptr += i_split.to(tl.int64) * stride_dx_split
-    o_dx = (o_i * stride_dx_n + (zero + o_h) * stride_dx_h + (zero + o_w) * stride_dx_w)[:, None]
-    o_dx += ((zero + o_n) * stride_dx_c)[None, :]
-    b_dx = b_dx.to(dx_ptr.dtype.element_ty)
-    tl.store(dx_ptr + i_g * c * stride_dx_c + o_dx, b_dx, mask=m_m[:, None] & m_n[None, :])
+        o_group += i_split.to(tl.int64) * stride_dx_split
+    o_dx = o_group + (o_i * stride_dx_n + (zero + o_h) * stride_dx_h + (zero + o_w) * stride_dx_w)
+    if CHUNK > 1:
+        o_dx = tl.multiple_of(o_dx, CHUNK)
+    p_dx = dx_ptr + o_dx[:, None] + ((zero + o_n) * stride_dx_c)[None, :]
+    tl.store(p_dx, b_dx.to(dx_ptr.dtype.element_ty), mask=m_m[:, None] & m_n[None, :])

@@ -58,6 +58,8 @@ def fprop_kernel(
     RELU: tl.constexpr,
     FLAT: tl.constexpr,
     SPLIT: tl.constexpr,
+    CHUNK: tl.constexpr,
+    CHUNK_Y: tl.constexpr,
     INDEX: tl.constexpr,
     PRECISION: tl.constexpr,
     ACC: tl.constexpr,
@@ -81,8 +83,13 @@ def fprop_kernel(
     o_i, o_p, o_q = unravel(o_m, p, q)
     o_h = o_p * STRIDE_H - PAD_H
     o_w = o_q * STRIDE_W - PAD_W
-    p_x = x_ptr + i_g * C * stride_x_c + o_i * stride_x_n + (o_h * stride_x_h + o_w * stride_x_w)
-    p_w = w_ptr + i_g * k * stride_w_k + (zero + o_n) * stride_w_k  # [BLOCK_N]
+    o_pixel = o_i * stride_x_n + (o_h * stride_x_h + o_w * stride_x_w)
+    o_filter = i_g * k * stride_w_k + (zero + o_n) * stride_w_k
+    if CHUNK > 1:
+        o_pixel = tl.multiple_of(o_pixel, CHUNK)
+        o_filter = tl.multiple_of(o_filter, CHUNK)
+    p_x = x_ptr + i_g * C * stride_x_c + o_pixel  # [BLOCK_M]
+    p_w = w_ptr + o_filter  # [BLOCK_N]
 
     b_y = tl.zeros((BLOCK_M, BLOCK_N), ACC)
     if FLAT:
@@ -116,6 +123,8 @@ def fprop_kernel(
             s = tap - r * S
             o_x = (zero + r * DIL_H) * stride_x_h + (zero + s * DIL_W) * stride_x_w + (zero + c_0) * stride_x_c
             o_f = r * stride_w_r + s * stride_w_s + c_0 * stride_w_c
+            o_x = tl.multiple_of(o_x, CHUNK)
+            o_f = tl.multiple_of(o_f, CHUNK)
             m_x = tap_inside(b_taps, o_h, o_w, m_m, h, w, tap, r, s, R * S, DIL_H, DIL_W)[:, None]
             m_w = m_n[None, :]
             if C % BLOCK_K != 0:
@@ -129,8 +138,12 @@ def fprop_kernel(
         b_y += tl.load(bias_ptr + i_g * k + o_n, mask=m_n, other=0.0).to(ACC)[None, :]
     if RELU:
         b_y = relu(b_y)
+    o_first = i_g * k * stride_y_k
     if SPLIT:
-        y_ptr += i_split.to(tl.int64) * stride_y_split
-    o_y = (o_i * stride_y_n + o_p * stride_y_p + o_q * stride_y_q)[:, None] + ((zero + o_n) * stride_y_k)[None, :]
-    b_y = b_y.to(y_ptr.dtype.element_ty)
-    tl.store(y_ptr + i_g * k * stride_y_k + o_y, b_y, mask=m_m[:, None] & m_n[None, :])
+        o_first += i_split.to(tl.int64) * stride_y_split
+    o_y = o_first + (o_i * stride_y_n + o_p * stride_y_p + o_q * stride_y_q)
+    if CHUNK_Y > 1:
+        o_y = tl.multiple_of(o_y, CHUNK_Y)
+        m_n = tl.max_constancy(m_n, CHUNK_Y)
+    p_y = y_ptr + o_y[:, None] + ((zero + o_n) * stride_y_k)[None, :]
+    tl.store(p_y, b_y.to(y_ptr.dtype.element_ty), mask=m_m[:, None] & m_n[None, :])

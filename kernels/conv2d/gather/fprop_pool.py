@@ -57,6 +57,8 @@ def fprop_pool_kernel(
     AVERAGE: tl.constexpr,
     HAS_CODE: tl.constexpr,
     FLAT: tl.constexpr,
+    CHUNK: tl.constexpr,
+    CHUNK_Y: tl.constexpr,
     INDEX: tl.constexpr,
     PRECISION: tl.constexpr,
     ACC: tl.constexpr,
@@ -78,8 +80,12 @@ def fprop_pool_kernel(
     o_i, o_p, o_q = unravel(o_m, p, q)
     o_h = o_p * (2 * STRIDE_H) - PAD_H
     o_w = o_q * (2 * STRIDE_W) - PAD_W
-    p_x = x_ptr + i_g * C * stride_x_c + o_i * stride_x_n + (o_h * stride_x_h + o_w * stride_x_w)
-    p_w = w_ptr + i_g * k * stride_w_k + (zero + o_n) * stride_w_k  # [BLOCK_N]
+    o_pixel = o_i * stride_x_n + (o_h * stride_x_h + o_w * stride_x_w)
+    o_filter = i_g * k * stride_w_k + (zero + o_n) * stride_w_k
+    o_pixel = tl.multiple_of(o_pixel, CHUNK) if CHUNK > 1 else o_pixel
+    o_filter = tl.multiple_of(o_filter, CHUNK) if CHUNK > 1 else o_filter
+    p_x = x_ptr + i_g * C * stride_x_c + o_pixel  # [BLOCK_M]
+    p_w = w_ptr + o_filter  # [BLOCK_N]
 
     b_0 = tl.zeros((BLOCK_M, BLOCK_N), ACC)
     b_1 = tl.zeros((BLOCK_M, BLOCK_N), ACC)
@@ -127,22 +133,28 @@ def fprop_pool_kernel(
             c_0 = (step - tap * NUM_C) * BLOCK_K
             s = tap - r * S
             o_x = (zero + r * DIL_H) * stride_x_h + (zero + s * DIL_W) * stride_x_w + (zero + c_0) * stride_x_c
+            o_f = r * stride_w_r + s * stride_w_s + c_0 * stride_w_c
+            o_x0 = tl.multiple_of(o_x, CHUNK)
+            o_x1 = tl.multiple_of(o_x + o_right, CHUNK)
+            o_x2 = tl.multiple_of(o_x + o_down, CHUNK)
+            o_x3 = tl.multiple_of(o_x + (o_down + o_right), CHUNK)
+            o_f = tl.multiple_of(o_f, CHUNK)
             m_w = m_n[None, :]
             m_c = (c_0 + o_k < C)[None, :]
             if C % BLOCK_K != 0:
                 m_w = m_w & (c_0 + o_k < C)[:, None]
-            b_w = tl.load(p_w + (r * stride_w_r + s * stride_w_s + c_0 * stride_w_c), mask=m_w, other=0.0)
+            b_w = tl.load(p_w + o_f, mask=m_w, other=0.0)
             m = tap_inside(b_taps_0, o_h, o_w, m_m, h, w, tap, r, s, R * S, DIL_H, DIL_W)[:, None]
-            b_x = tl.load(p_x + o_x, mask=m & m_c if C % BLOCK_K != 0 else m, other=0.0)
+            b_x = tl.load(p_x + o_x0, mask=m & m_c if C % BLOCK_K != 0 else m, other=0.0)
             b_0 = dot(b_x, b_w, b_0, PRECISION)
             m = tap_inside(b_taps_1, o_h, o_w + STRIDE_W, m_m, h, w, tap, r, s, R * S, DIL_H, DIL_W)[:, None]
-            b_x = tl.load(p_x + (o_x + o_right), mask=m & m_c if C % BLOCK_K != 0 else m, other=0.0)
+            b_x = tl.load(p_x + o_x1, mask=m & m_c if C % BLOCK_K != 0 else m, other=0.0)
             b_1 = dot(b_x, b_w, b_1, PRECISION)
             m = tap_inside(b_taps_2, o_h + STRIDE_H, o_w, m_m, h, w, tap, r, s, R * S, DIL_H, DIL_W)[:, None]
-            b_x = tl.load(p_x + (o_x + o_down), mask=m & m_c if C % BLOCK_K != 0 else m, other=0.0)
+            b_x = tl.load(p_x + o_x2, mask=m & m_c if C % BLOCK_K != 0 else m, other=0.0)
             b_2 = dot(b_x, b_w, b_2, PRECISION)
             m = tap_inside(b_taps_3, o_h + STRIDE_H, o_w + STRIDE_W, m_m, h, w, tap, r, s, R * S, DIL_H, DIL_W)[:, None]
-            b_x = tl.load(p_x + (o_x + o_down + o_right), mask=m & m_c if C % BLOCK_K != 0 else m, other=0.0)
+            b_x = tl.load(p_x + o_x3, mask=m & m_c if C % BLOCK_K != 0 else m, other=0.0)
             b_3 = dot(b_x, b_w, b_3, PRECISION)
 
     b_bias = tl.zeros((1, BLOCK_N), ACC)
@@ -150,9 +162,10 @@ def fprop_pool_kernel(
         b_bias = tl.load(bias_ptr + i_g * k + o_n, mask=m_n, other=0.0).to(ACC)[None, :]
     b_y, b_code = pooled(b_0, b_1, b_2, b_3, b_bias, AVERAGE, y_ptr.dtype.element_ty)
 
-    o_y = (o_i * stride_y_n + o_p * stride_y_p + o_q * stride_y_q)[:, None] + ((zero + o_n) * stride_y_k)[None, :]
-    y_ptr += i_g * k * stride_y_k
-    code_ptr += i_g * k * stride_y_k
+    o_y = i_g * k * stride_y_k + (o_i * stride_y_n + o_p * stride_y_p + o_q * stride_y_q)
+    o_y = tl.multiple_of(o_y, CHUNK_Y) if CHUNK_Y > 1 else o_y
+    m_n = tl.max_constancy(m_n, CHUNK_Y) if CHUNK_Y > 1 else m_n
+    o_y = o_y[:, None] + ((zero + o_n) * stride_y_k)[None, :]
     m_y = m_m[:, None] & m_n[None, :]
     tl.store(y_ptr + o_y, b_y.to(y_ptr.dtype.element_ty), mask=m_y)
     if HAS_CODE:

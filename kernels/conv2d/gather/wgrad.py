@@ -55,6 +55,7 @@ def wgrad_kernel(
     DIL_H: tl.constexpr,
     DIL_W: tl.constexpr,
     FLAT: tl.constexpr,
+    CHUNK: tl.constexpr,
     INDEX: tl.constexpr,
     PRECISION: tl.constexpr,
     ACC: tl.constexpr,
@@ -84,7 +85,9 @@ def wgrad_kernel(
     o_r = o_tap // S
     o_s = o_tap % S
     m_m = o_m < k
-    p_dy = dy_ptr + i_g * k * stride_dy_k + (zero + o_m) * stride_dy_k  # [BLOCK_M]
+    if CHUNK > 1:
+        m_m = tl.max_constancy(m_m, CHUNK)
+    p_dy = dy_ptr + (i_g * k * stride_dy_k if FLAT else 0) + (zero + o_m) * stride_dy_k  # [BLOCK_M]
     p_x = x_ptr + i_g * C * stride_x_c + (zero + o_c) * stride_x_c  # [BLOCK_N]
 
     first = i_split.to(INDEX) * pixels_per_split
@@ -97,7 +100,9 @@ def wgrad_kernel(
         if FLAT:
             o_dy = o_i * stride_dy_n + (o_p * stride_dy_p + o_q * stride_dy_q)
         else:
-            o_dy = o_k * (k * groups)
+            o_dy = o_k * (k * groups) + i_g * k
+            if CHUNK > 1:
+                o_dy = tl.multiple_of(o_dy, CHUNK)
         b_dy = tl.load(p_dy[:, None] + o_dy[None, :], mask=m_m[:, None] & m_k[None, :], other=0.0)
         o_h = o_p * STRIDE_H - PAD_H
         o_w = o_q * STRIDE_W - PAD_W
@@ -110,8 +115,12 @@ def wgrad_kernel(
         else:
             o_h += o_r * DIL_H
             o_w += o_s * DIL_W
-            m_x = (m_k & (o_h >= 0) & (o_h < h) & (o_w >= 0) & (o_w < w))[:, None]
-            o_x = (o_image + ((zero + o_h) * stride_x_h + (zero + o_w) * stride_x_w))[:, None]
+            # A negative row is a large one without its sign: one comparison in place of two.
+            m_x = (m_k & (o_h.to(tl.uint32) < h) & (o_w.to(tl.uint32) < w))[:, None]
+            o_x = o_image + ((zero + o_h) * stride_x_h + (zero + o_w) * stride_x_w)
+            if CHUNK > 1:
+                o_x = tl.multiple_of(o_x, CHUNK)
+            o_x = o_x[:, None]
         b_x = tl.load(p_x[None, :] + o_x, mask=m_x & m_n[None, :], other=0.0)
         b_dw = dot(b_dy, b_x, b_dw, PRECISION)
 

@@ -80,31 +80,31 @@ def _tile(which: str, block_m: int, block_n: int, block_k: int, itemsize: int, c
     return Tile(block_m, block_n, block_k, warps, stages)
 
 
-def tiles(which: str, itemsize: int, card: Card = H100, packed: bool = True) -> list[Tile]:
+def tiles(which: str, itemsize: int, card: Card = H100, wide: bool = True) -> list[Tile]:
     """Every tile the heuristic can give for a pass, an element size in bytes (2, 4 or 8) and a card.
 
-    `packed`: channels are adjacent, so that tiles are read 16 bytes at a time. Elements read one by one need a pointer
-    each, and large tiles would spill; so would float32 tiles of 128 x 128 on cards without wgmma.
+    `wide`: tiles are read 16 bytes at a time (`is_wide`). Elements read one by one need a pointer each, and large tiles
+    would spill; so would float32 tiles of 128 x 128 on cards without wgmma.
     """
     block_k = {2: 64, 4: 32, 8: 16}[itemsize]
     tall: tuple[int, ...]
-    wide: tuple[int, ...]
+    broad: tuple[int, ...]
     if itemsize == 8:
-        tall, wide = (16, 32), (16, 32)
-    elif not packed:
+        tall, broad = (16, 32), (16, 32)
+    elif not wide:
         small = which == "dgrad" or (itemsize == 4 and not card.tma)
-        tall, wide, block_k = (16, 32) if small else (16, 32, 64), (16, 32, 64), 32
+        tall, broad, block_k = (16, 32) if small else (16, 32, 64), (16, 32, 64), 32
     else:
-        tall, wide = (16, 32, 64, 128), (16, 32, 64, 128)
+        tall, broad = (16, 32, 64, 128), (16, 32, 64, 128)
         if itemsize == 4 and not card.tma:
-            wide = (16, 32, 64)
-    if which == "dgrad" and not packed and itemsize != 4 and not card.tma:
-        wide = wide[1:]  # ptxas gives the tile of 16 columns few registers, and keeps 8 bytes or 16 on the stack
+            broad = (16, 32, 64)
+    if which == "dgrad" and not wide and itemsize != 4 and not card.tma:
+        broad = broad[1:]  # ptxas gives the tile of 16 columns few registers, and keeps 8 bytes or 16 on the stack
     if which == "fprop_pool":
-        tall, wide = tall[:3], wide[:3] if itemsize == 2 or card.tma else wide[:2]
+        tall, broad = tall[:3], broad[:3] if wide and (itemsize == 2 or card.tma) else broad[:2]
     if which != "wgrad":
         tall = tall[1:]
-    sizes = product(tall, wide, sorted({min(32, block_k), block_k}))
+    sizes = product(tall, broad, sorted({min(32, block_k), block_k}))
     # The fused pool's largest tile spills where two of its stages fit and three do not (sm_86, sm_89).
     least = 3 if which == "fprop_pool" and itemsize == 2 else 2
     found = [
@@ -112,9 +112,12 @@ def tiles(which: str, itemsize: int, card: Card = H100, packed: bool = True) -> 
         for m, n, k in sizes
         if least * stage_bytes(which, m, n, k, itemsize) <= card.shared
     ]
-    # ptxas keeps 8 bytes of four warps on the stack on sm_90, and of two on sm_100.
-    few = which == "dgrad" and itemsize == 8 and not packed and card.tma
-    return [replace(t, num_warps=8) for t in found] if few else found
+    # Of float64 ptxas keeps 8 bytes of four warps on the stack on sm_90, and of two on sm_100.
+    most = 64 * 32 if itemsize != 8 else 0 if which == "dgrad" and card.tma else 32 * 32
+    if which == "fprop_pool" and itemsize != 8:
+        most = 32 * 32 if itemsize == 2 else 32 * 16
+    more = [not wide and t.block_m * t.block_n > most for t in found]
+    return [replace(t, num_warps=8) if is_more else t for t, is_more in zip(found, more, strict=True)]
 
 
 def _cheapest(packed: bool, work: Callable[[str, Tile], Work], candidates: dict[str, list[Tile]]) -> Plan:
@@ -139,7 +142,7 @@ def rule(which: str, g: Conv2dGeometry, itemsize: int, card: Card, forced: Tile 
     if suits_patch(which, g) and forced is None:
         return Plan("patch", None)
     packed = is_packed(which, g)
-    candidates = {"gemm": tiles(which, itemsize, card, packed) if forced is None else [forced]}
+    candidates = {"gemm": tiles(which, itemsize, card, is_wide(which, g, itemsize)) if forced is None else [forced]}
     if forced is None:
         if suits_rows(which, g):
             candidates = {"rows": rows_tiles(which, itemsize, card, g.c)}
@@ -171,7 +174,7 @@ def shipped(which: str, g: Conv2dGeometry, itemsize: int, card: Card) -> list[Pl
     matmul = matmul_tiles(itemsize) if card.tma and is_matmul(which, g, itemsize) else []
     batch = batch_tiles(which, itemsize) if card.tma and is_batch(which, g, itemsize) else []
     packed = is_packed(which, g)
-    gemm = [Plan("gemm", tile, packed) for tile in tiles(which, itemsize, card, packed)]
+    gemm = [Plan("gemm", tile, packed) for tile in tiles(which, itemsize, card, is_wide(which, g, itemsize))]
     rows = rows_tiles(which, itemsize, card, g.c) if suits_rows(which, g) else []
     special = [("matmul", matmul, True), ("batch", batch, True), ("rows", rows, False)]
     found = [Plan(name, tile, wide) for name, some, wide in special for tile in some]
@@ -272,6 +275,12 @@ def is_packed(which: str, g: Conv2dGeometry) -> bool:
     if which == "fprop" or which == "fprop_pool":
         return g.c_group >= PACKED_CHANNELS
     return min(g.c_group, g.k_group) >= PACKED_CHANNELS
+
+
+def is_wide(which: str, g: Conv2dGeometry, itemsize: int) -> bool:
+    """Whether the operands of a pass are read 16 bytes at a time: adjacent channels in whole chunks of so many."""
+    widths = (g.c_group,) if which in ("fprop", "fprop_pool") else (g.c_group, g.k_group)
+    return is_packed(which, g) and all(width * itemsize % 16 == 0 for width in widths)
 
 
 def is_direct(which: str, g: Conv2dGeometry) -> bool:

@@ -144,7 +144,7 @@ def test_the_heuristic_gives_only_shipped_tiles(which: str) -> None:
                 "batch": batch_tiles(which, itemsize),
                 "matmul": matmul_tiles(itemsize),
                 "rows": rows_tiles(which, itemsize),
-                "gemm": tiles(which, itemsize, packed=chosen.packed),
+                "gemm": tiles(which, itemsize, wide=chosen.packed),
                 "patch": [None],
                 "direct": [None],
             }
