@@ -25,6 +25,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NETWORK",
         help="instead: predicted times of the fused lenet and lenet_kernelbench, or one of them, on an H100",
     )
+    parser.add_argument(
+        "--plans",
+        nargs="?",
+        const=1,
+        type=int,
+        metavar="N",
+        help="instead of the cases: every plan that can ship, on N of the shapes that change its program (default 1)",
+    )
+    parser.add_argument("--part", default="1/1", metavar="I/OF", help="with --plans: only the I-th of OF parts")
     parser.add_argument("--representative", action="store_true", help="one program per kernel, dtype and card")
     parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="also write the rows as JSON lines")
     parser.add_argument(
@@ -43,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
     from bench.machine_code.compile import TARGETS
     from bench.machine_code.table import DTYPES, jobs, representative, rows
 
+    if args.plans is not None:
+        return _plans(args)
     for name, given, known in (("--arch", args.arch, TARGETS), ("--dtype", args.dtype, DTYPES)):
         unknown = set(given) - set(known)
         if unknown:
@@ -62,13 +73,41 @@ def run(args: argparse.Namespace) -> int:
     found.sort(key=lambda r: (r["target"], r["kernel"], r["case"], r["dtype"], r["layout"]))
     for row in found:
         print(_line(row))
-    if args.json is not None:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text("".join(json.dumps(row) + "\n" for row in found))
+    _write_json(args, found)
     if args.tables is not None:
         _write_tables(args, found)
     bad = [row for row in found if not row.get("clean")]
     print(f"{len(found)} programs, {len(bad)} not clean")
+    return 1 if bad else 0
+
+
+def _plans(args: argparse.Namespace) -> int:
+    """Only what is wrong is printed, as it comes."""
+    from bench.machine_code.compile import TARGETS
+    from bench.machine_code.plans import PRECISIONS, faults, jobs, part, spread
+    from bench.machine_code.table import rows
+    from cnn.errors import UserError
+
+    for name, given, known in (("--arch", args.arch, TARGETS), ("--dtype", args.dtype, PRECISIONS)):
+        if set(given) - set(known):
+            wrong = sorted(set(given) - set(known))
+            raise UserError(f"{name} {' '.join(wrong)} is unknown; choose from {', '.join(known)}")
+    if args.plans < 1:
+        raise UserError(f"--plans must be at least 1, got {args.plans}")
+    found, bad = [], 0
+    for target in args.arch:
+        for precision in args.dtype:
+            work = [
+                j for j in jobs(target, precision) if args.kernel in j.launch.kernel.__name__ and args.case in j.case
+            ]
+            for row in rows(part(spread(work, args.plans), args.part), args.processes):
+                found.append(row)
+                wrong = faults(row)
+                if wrong:
+                    bad += 1
+                    print(f"{_line(row)}  {', '.join(wrong)}", flush=True)
+    _write_json(args, found)
+    print(f"{len(found)} programs, {bad} not clean")
     return 1 if bad else 0
 
 
@@ -82,6 +121,12 @@ def _lenet(networks: list[str]) -> int:
     for line in tables(networks or FORMS):
         print(line, flush=True)
     return 0
+
+
+def _write_json(args: argparse.Namespace, found: list[dict[str, Any]]) -> None:
+    if args.json is not None:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text("".join(json.dumps(row) + "\n" for row in found))
 
 
 def _write_tables(args: argparse.Namespace, found: list[dict[str, Any]]) -> None:

@@ -51,7 +51,7 @@ def jobs(targets: list[str], dtypes: list[str], kernel: str = "", case: str = ""
                     for launch in launches(each, DTYPES[dtype], layout == "channels_last", CARDS[target]):
                         if kernel in launch.kernel.__name__:
                             found.append(Job(target, each.name, dtype, layout, launch, flops(each)))
-    return _distinct(found)
+    return distinct(found)
 
 
 def representative(found: list[Job], each_plan: bool = False) -> list[Job]:
@@ -61,17 +61,17 @@ def representative(found: list[Job], each_plan: bool = False) -> list[Job]:
     """
     kept: dict[Any, Job] = {}
     for job in sorted(found, key=lambda j: (j.layout == "nchw") != (j.dtype == "float32")):
-        plan = (*_tile(job.launch).items(),) if each_plan else ()
+        plan = (*tile_of(job.launch).items(),) if each_plan else ()
         kept.setdefault((job.target, job.launch.kernel.__name__, job.dtype, plan), job)
     return list(kept.values())
 
 
-def _tile(launch: Launch) -> dict[str, Any]:
+def tile_of(launch: Launch) -> dict[str, Any]:
     """Blocks, the sides of a box of pixels, warps and stages."""
     return {k: v for k, v in launch.arguments.items() if k.startswith(("BLOCK", "BOX"))} | launch.options
 
 
-def _distinct(found: list[Job]) -> list[Job]:
+def distinct(found: list[Job]) -> list[Job]:
     """The jobs without those that compile to the same program."""
     kept: dict[Any, Job] = {}
     for job in found:
@@ -102,8 +102,9 @@ def _row(index: int) -> dict[str, Any]:
         "case": job.case,
         "dtype": job.dtype,
         "layout": job.layout,
-        "tile": _tile(job.launch),
+        "tile": tile_of(job.launch),
         "dot": job.launch.kernel.__name__ in _DOT_KERNELS,
+        "chunk": job.launch.arguments.get("CHUNK"),
     }
     try:
         report = read(compile_launch(job.launch, job.target))

@@ -1,0 +1,196 @@
+"""Every plan that can ship, on shapes that change its program: what `bench inspect --plans` compiles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+import triton.language as tl
+from torch import Tensor
+
+from bench.machine_code.compile import CARDS
+from bench.machine_code.table import DTYPES, Job, distinct, tile_of
+from cnn.errors import UserError
+from kernels.common.device import Card, assume_card
+from kernels.common.launch import Launch, record
+from kernels.conv2d import forward, gradients
+from kernels.conv2d.common.arguments import planning_card
+from kernels.conv2d.geometry import Conv2dGeometry
+from kernels.conv2d.plans.choose import force_plan
+from kernels.conv2d.plans.plan import PASSES, Plan, shipped
+
+PRECISIONS = {**{name: (dtype, True) for name, dtype in DTYPES.items()}, "ieee": (torch.float32, False)}
+"""--dtype -> the dtype and whether torch's flags allow TF32."""
+
+
+def shape(
+    n: int, c: int, size: tuple[int, int], k: int, taps: tuple[int, int], step: int = 1, dil: int = 1, groups: int = 1
+) -> Conv2dGeometry:
+    pads = tuple(dil * (t // 2) for t in taps for _ in range(2))
+    return Conv2dGeometry(n, c, *size, k, *taps, (step, step), pads, (dil, dil), groups)  # type: ignore[arg-type]
+
+
+KEPT = 16
+"""Bytes of stack that are no fault outside of loops: ptxas saves a register or four so that more programs fit."""
+SHAPES = {
+    "128-256 3x3": shape(64, 128, (14, 14), 256, (3, 3)),
+    "256-128 3x3/2": shape(64, 256, (14, 14), 128, (3, 3), 2),
+    "35-37 2x3": shape(3, 35, (9, 7), 37, (2, 3)),
+    "72-40 3x3": shape(3, 72, (9, 7), 40, (3, 3)),
+    "64-64 7x7": shape(4, 64, (14, 14), 64, (7, 7)),
+    "64-64 3x3 groups 2": shape(4, 64, (14, 14), 64, (3, 3), groups=2),
+    "64-64 3x3 dilated": shape(4, 64, (14, 14), 64, (3, 3), dil=2),
+    "64-256 1x1": shape(4, 64, (14, 14), 256, (1, 1)),
+    "64-256 1x1/2": shape(4, 64, (14, 14), 256, (1, 1), 2),
+    "3-64 7x7/2": shape(4, 3, (56, 56), 64, (7, 7), 2),
+    "3-64 3x3": shape(4, 3, (28, 28), 64, (3, 3)),
+    "1-32 3x3": shape(4, 1, (28, 28), 32, (3, 3)),
+    "1-64 5x5": shape(4, 1, (28, 28), 64, (5, 5)),
+    "1-6 5x5": shape(4, 1, (28, 28), 6, (5, 5)),
+    "6-16 5x5": shape(4, 6, (14, 14), 16, (5, 5)),
+    "16-32 3x3": shape(4, 16, (14, 14), 32, (3, 3)),
+    "20-24 3x3": shape(4, 20, (14, 14), 24, (3, 3)),
+    "20-24 3x3/2": shape(4, 20, (14, 14), 24, (3, 3), 2),
+    "128-128 3x3 groups 32": shape(4, 128, (14, 14), 128, (3, 3), groups=32),
+    "512-512 3x3/2 groups 32": shape(4, 512, (14, 14), 512, (3, 3), 2, groups=32),
+    "64-128 3x3 groups 8": shape(4, 64, (14, 14), 128, (3, 3), groups=8),
+    "48-48 3x3 groups 16": shape(4, 48, (14, 14), 48, (3, 3), groups=16),
+    "96-96 3x3 depthwise": shape(4, 96, (14, 14), 96, (3, 3), groups=96),
+    "96-96 3x3/2 depthwise": shape(4, 96, (14, 14), 96, (3, 3), 2, groups=96),
+    "96-96 5x5/2 depthwise": shape(4, 96, (14, 14), 96, (5, 5), 2, groups=96),
+    "96-96 7x7 depthwise": shape(4, 96, (14, 14), 96, (7, 7), groups=96),
+}
+"""Channels that are whole 16-byte chunks or not, one block of them or several, part of one; windows of more than 32
+taps; steps, dilation, groups; too few channels for a matrix product."""
+
+
+def launches(which: str, g: Conv2dGeometry, dtype: torch.dtype, last: bool, plan: Plan) -> Iterator[Launch]:
+    """What a pass launches with this plan: with bias, ReLU and code, and without; with offsets of 32 and of 64 bits."""
+    form = torch.channels_last if last else torch.contiguous_format
+
+    def empty(*shape: int) -> Tensor:
+        return torch.empty(shape, dtype=dtype, memory_format=form)
+
+    x, w, dy = empty(g.n, g.c, g.h, g.w), empty(g.k, g.c_group, g.r, g.s), empty(g.n, g.k, g.p, g.q)
+    bias = torch.empty(g.k, dtype=dtype)
+    with record() as found, force_plan(which, plan):
+        if which == "fprop":
+            forward.fprop(x, w, bias, g, True)
+            forward.fprop(x, w, None, g, False)
+        elif which == "fprop_pool":
+            forward.fprop_pool(x, w, bias, g, False, True)
+            forward.fprop_pool(x, w, None, g, True, False)
+        elif which == "dgrad":
+            gradients.dgrad(dy, w, g, last)
+        else:
+            gradients.wgrad(dy, x, g, last)
+    for launch in found:
+        yield launch
+        if launch.arguments.get("INDEX") is tl.int32:
+            warps = (
+                max(8, launch.options["num_warps"]) if "BLOCK_K" in launch.arguments else launch.options["num_warps"]
+            )
+            options = launch.options | {"num_warps": warps}
+            yield replace(launch, arguments=launch.arguments | {"INDEX": tl.int64}, options=options)
+
+
+def plans(which: str, g: Conv2dGeometry, itemsize: int, card: Card) -> Iterator[Plan]:
+    """Those that can ship, each with its sum whole and in two parts."""
+    for plan in shipped(which, g, itemsize, card):
+        yield plan
+        if which != "fprop_pool" and plan.algorithm in ("gemm", "batch", "matmul"):
+            yield replace(plan, splits=2)
+
+
+def jobs(target: str, precision: str, passes: tuple[str, ...] = PASSES) -> list[Job]:
+    """The distinct programs of one card and precision."""
+    dtype, allowed = PRECISIONS[precision]
+    found = []
+    with assume_card(CARDS[target]), tf32(allowed):
+        for name, g in SHAPES.items():
+            card = planning_card(torch.empty(0, dtype=dtype))
+            for which in passes:
+                if which == "fprop_pool" and shipped(which, g, dtype.itemsize, card)[0].algorithm == "direct":
+                    continue
+                for plan in plans(which, g, dtype.itemsize, card):
+                    for last in (True, False):
+                        layout = "channels_last" if last else "nchw"
+                        for launch in launches(which, g, dtype, last, plan):
+                            found.append(Job(target, f"{which} {name}{_marks(launch)}", precision, layout, launch))
+    return distinct(found)
+
+
+def part(found: list[Job], which: str) -> list[Job]:
+    """Part I of OF equal ones, written "I/OF", each spread over all."""
+    try:
+        i, parts = map(int, which.split("/"))
+    except ValueError:
+        i = parts = 0
+    if not 1 <= i <= parts:
+        raise UserError(f"{which!r} is no part: write I/OF with 1 <= I <= OF")
+    return found[i - 1 :: parts]
+
+
+def faults(row: dict[str, Any]) -> list[str]:
+    """What is wrong with a program."""
+    if "error" in row:
+        return ["does not compile"]
+    loop, found = row["loop"], []
+    if row["stack"] > KEPT or (row["stack"] and "spill" in loop):
+        found.append(f"{row['stack']} bytes of stack")
+    if row["shared"] > CARDS[row["target"]].shared:
+        found.append(f"shared memory beyond the card's {CARDS[row['target']].shared}")
+    products = sum(row["total"].get(kind, 0) for kind in ("wgmma", "mma", "tcgen05"))
+    if row["dot"] and not products and row["dtype"] in ("float16", "bfloat16", "float32"):
+        found.append("no tensor cores")
+    # A box of several pixels is a matrix in registers only, which are loaded once for each block of K.
+    several = row["tile"].get("BOX_ROWS", 1) * row["tile"].get("BOX_COLUMNS", 1) > 1
+    halves = row["dtype"] in ("float16", "bfloat16") and "tma_load" in loop and "wgmma" in loop
+    if halves and loop.get("shared_load", 0) > (loop["wgmma"] if several else 0):
+        found.append("operands through registers")
+    narrow = loop.get("load", 0) + loop.get("async_copy", 0) - loop.get("async_copy_16", 0)
+    if narrow and _reads_wide(row):
+        found.append(f"{narrow} copies of less than 16 bytes")
+    return found
+
+
+def _reads_wide(row: dict[str, Any]) -> bool:
+    """Whether channels are whole 16-byte chunks, and both tiles have such a chunk for every thread."""
+    tile, itemsize = row["tile"], PRECISIONS[row["dtype"]][0].itemsize
+    if (row["chunk"] or 0) * itemsize < 16:
+        return False
+    smallest: int = min(tile["BLOCK_M"], tile["BLOCK_N"]) * tile["BLOCK_K"] * itemsize
+    return smallest >= 16 * 32 * int(tile["num_warps"])
+
+
+def _marks(launch: Launch) -> str:
+    """What of a launch its shape does not say."""
+    found = launch.arguments
+    words = {"split": found.get("SPLIT"), "bias": found.get("HAS_BIAS"), "64-bit": found.get("INDEX") is tl.int64}
+    return "".join(f" {word}" for word, there in words.items() if there)
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+def spread(found: list[Job], each: int) -> list[Job]:
+    """At most `each` programs of every plan of a kernel, spread over what else changes them; not the same for all."""
+    of_plan: dict[object, list[Job]] = {}
+    for job in found:
+        flat = job.launch.arguments.get("FLAT")
+        of_plan.setdefault((job.launch.kernel.__name__, flat, *tile_of(job.launch).items()), []).append(job)
+    kept = []
+    for i, some in enumerate(of_plan.values()):
+        places = {(i + j * len(some) // each) % len(some) for j in range(each)}
+        kept += [some[place] for place in sorted(places)]
+    return kept
