@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import kernels
+from bench import long_sums
+from bench.long_sums import SumRow
 
 PASSES = ("fprop", "dgrad", "wgrad")
 SIZES = {"cpu": (2, 32, 6), "cuda": (16, 256, 14)}
@@ -100,11 +102,23 @@ def measure(device: torch.device) -> Iterator[Row]:
         with _tf32(False):
             torchs = _errors(F.conv2d, operands, source)
         yield from (Row(name, w, a, b) for w, a, b in zip(PASSES, ours, torchs, strict=True))
+    if device.type == "cuda":
+        operands = _cast(base, torch.float32)
+        with _tf32(False), kernels.backend("triton"), kernels.set_float32_products("tf32x3"):
+            ours = _errors(kernels.conv2d, operands, _cast(operands, torch.float64))
+        # The last dtype above is float32: the same sums by torch.
+        yield from (Row("float32 by tf32x3", w, a, b) for w, a, b in zip(PASSES, ours, torchs, strict=True))
     yield from _measure_tf32(_cast(base, torch.float32), device)
     # Float64 has no wider reference: the two are compared with each other.
     with kernels.backend("triton"):
         apart = _errors(kernels.conv2d, base, base)
     yield from (Row("float64, ours from torch's", w, a, None) for w, a in zip(PASSES, apart, strict=True))
+
+
+def measure_sums(device: torch.device) -> list[SumRow]:
+    """Long float32 sums on a card."""
+    with _tf32(False):
+        return list(long_sums.measure(device))
 
 
 def _measure_tf32(operands: Three, device: torch.device) -> Iterator[Row]:

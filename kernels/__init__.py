@@ -3,6 +3,7 @@
 from kernels.adaptive_pool2d.op import adaptive_avg_pool2d, adaptive_max_pool2d
 from kernels.backend import backend
 from kernels.common.namesake import warn_of_namesake
+from kernels.common.precision import set_float32_products
 from kernels.conv1d.op import conv1d
 from kernels.conv2d.op import conv2d, conv2d_relu, conv2d_relu_pool2d
 from kernels.conv_transpose2d.op import conv_transpose2d
@@ -52,6 +53,7 @@ __all__ = [
     "max_pool2d",
     "report",
     "revert",
+    "set_float32_products",
 ]
 
 warn_of_namesake()

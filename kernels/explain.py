@@ -1,4 +1,4 @@
-"""explain: which path, kernels and tiles a call would take, and why."""
+"""explain: which path, kernels, tiles and products a call would take, and why."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ class Explanation:
         lines = [f"{self.function}: {self.path} path (backend {self.backend!r}): {self.reason}"]
         for call in self.launches:
             tile = {name: value for name, value in call.arguments.items() if name.startswith(("BLOCK", "BOX"))}
+            if call.arguments.get("PRECISION", "ieee") != "ieee":
+                tile["products"] = call.arguments["PRECISION"]
             options = ", ".join(f"{name}={value}" for name, value in {**tile, **call.options}.items())
             lines.append(f"  {call.kernel.__name__}: {call.grid} programs, {options}")
         return "\n".join(lines)

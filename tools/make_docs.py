@@ -41,7 +41,7 @@ PAGES: dict[str, tuple[str, ...]] = {
     "adaptive_avg_pool2d": ("adaptive_avg_pool2d", "AdaptiveAvgPool2d"),
     "adaptive_max_pool2d": ("adaptive_max_pool2d", "AdaptiveMaxPool2d"),
     "convert": ("convert", "revert", "report"),
-    "backend": ("backend",),
+    "backend": ("backend", "set_float32_products"),
     "explain": ("explain",),
 }
 INTRO = """# Is it faster for me?

@@ -17,7 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("kernel", nargs="?", default="", help="part of a kernel's name; default: all")
     parser.add_argument("--arch", nargs="*", default=["sm_90"], help="sm_80 sm_86 sm_89 sm_90 sm_100 sm_120 gfx942")
-    parser.add_argument("--dtype", nargs="*", default=["float16", "float32"])
+    parser.add_argument(
+        "--dtype", nargs="*", default=["float16", "float32"], help="float16 bfloat16 float32 (TF32) float64 tf32x3"
+    )
     parser.add_argument("--case", default="", help="part of a case's name; default: all")
     parser.add_argument(
         "--lenet",

@@ -19,11 +19,11 @@ TARGETS: dict[str, Any] = {
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
 CARDS = {
-    "sm_80": Card(166_912, False),
+    "sm_80": Card(166_912, False, fast_tf32=True),
     "sm_86": Card(101_376, False),
     "sm_89": Card(101_376, False),
-    "sm_90": Card(232_448, True),
-    "sm_100": Card(232_448, True, tcgen05=True),
+    "sm_90": Card(232_448, True, fast_tf32=True),
+    "sm_100": Card(232_448, True, tcgen05=True, fast_tf32=True),
     "sm_120": Card(101_376, False),
     "gfx942": Card(65_536, False),
 }

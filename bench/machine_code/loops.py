@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bench.machine_code.compile import CARDS, compile_launch
-from bench.machine_code.plans import PRECISIONS, launches, shape, tf32
+from bench.machine_code.plans import PRECISIONS, launches, shape
 from bench.machine_code.read import read
+from bench.machine_code.table import products
 from kernels.common.device import assume_card
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.plan import Plan, Tile
@@ -62,8 +63,8 @@ LOOPS = (
 
 def counts(loop: Loop) -> dict[str, int]:
     """The instructions of our loop by kind, as `Report.loop` has them."""
-    dtype, allowed = PRECISIONS[loop.precision]
-    with assume_card(CARDS[TARGET]), tf32(allowed):
+    dtype = PRECISIONS[loop.precision]
+    with assume_card(CARDS[TARGET]), products(loop.precision):
         found = next(
             launch
             for launch in launches(loop.which, loop.g, dtype, True, loop.plan)

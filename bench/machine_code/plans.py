@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from bench.machine_code.compile import CARDS
-from bench.machine_code.table import DTYPES, Job, distinct, tile_of
+from bench.machine_code.table import DTYPES, Job, distinct, products, tile_of
 from cnn.errors import UserError
 from kernels.common.device import Card, assume_card
 from kernels.common.launch import Launch, record
@@ -22,8 +21,8 @@ from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.choose import force_plan
 from kernels.conv2d.plans.plan import PASSES, Plan, shipped
 
-PRECISIONS = {**{name: (dtype, True) for name, dtype in DTYPES.items()}, "ieee": (torch.float32, False)}
-"""--dtype -> the dtype and whether torch's flags allow TF32."""
+PRECISIONS = {**DTYPES, "ieee": torch.float32}
+"""--dtype -> the dtype; float32 is TF32 unless it is called otherwise."""
 
 
 def shape(
@@ -107,12 +106,14 @@ def plans(which: str, g: Conv2dGeometry, itemsize: int, card: Card) -> Iterator[
 
 def jobs(target: str, precision: str, passes: tuple[str, ...] = PASSES) -> list[Job]:
     """The distinct programs of one card and precision."""
-    dtype, allowed = PRECISIONS[precision]
+    dtype = PRECISIONS[precision]
     found = []
-    with assume_card(CARDS[target]), tf32(allowed):
+    with assume_card(CARDS[target]), products(precision):
         for name, g in SHAPES.items():
-            card = planning_card(torch.empty(0, dtype=dtype))
             for which in passes:
+                card = planning_card(torch.empty(0, dtype=dtype), which, g)
+                if card.tf32x3 != (precision == "tf32x3"):
+                    continue
                 if which == "fprop_pool" and shipped(which, g, dtype.itemsize, card)[0].algorithm == "direct":
                     continue
                 for plan in plans(which, g, dtype.itemsize, card):
@@ -143,8 +144,8 @@ def faults(row: dict[str, Any]) -> list[str]:
         found.append(f"{row['stack']} bytes of stack")
     if row["shared"] > CARDS[row["target"]].shared:
         found.append(f"shared memory beyond the card's {CARDS[row['target']].shared}")
-    products = sum(row["total"].get(kind, 0) for kind in ("wgmma", "mma", "tcgen05"))
-    if row["dot"] and not products and row["dtype"] in ("float16", "bfloat16", "float32"):
+    tensor_cores = sum(row["total"].get(kind, 0) for kind in ("wgmma", "mma", "tcgen05"))
+    if row["dot"] and not tensor_cores and row["dtype"] in ("float16", "bfloat16", "float32", "tf32x3"):
         found.append("no tensor cores")
     # A box of several pixels is a matrix in registers only, which are loaded once for each block of K.
     several = row["tile"].get("BOX_ROWS", 1) * row["tile"].get("BOX_COLUMNS", 1) > 1
@@ -159,7 +160,7 @@ def faults(row: dict[str, Any]) -> list[str]:
 
 def _reads_wide(row: dict[str, Any]) -> bool:
     """Whether channels are whole 16-byte chunks, and both tiles have such a chunk for every thread."""
-    tile, itemsize = row["tile"], PRECISIONS[row["dtype"]][0].itemsize
+    tile, itemsize = row["tile"], PRECISIONS[row["dtype"]].itemsize
     if (row["chunk"] or 0) * itemsize < 16:
         return False
     smallest: int = min(tile["BLOCK_M"], tile["BLOCK_N"]) * tile["BLOCK_K"] * itemsize
@@ -171,16 +172,6 @@ def _marks(launch: Launch) -> str:
     found = launch.arguments
     words = {"split": found.get("SPLIT"), "bias": found.get("HAS_BIAS"), "64-bit": found.get("INDEX") is tl.int64}
     return "".join(f" {word}" for word, there in words.items() if there)
-
-
-@contextmanager
-def tf32(allowed: bool) -> Iterator[None]:
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = allowed
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
 
 
 def spread(found: list[Job], each: int) -> list[Job]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from bench.machine_code.cases import CASES, flops, launches
 from bench.machine_code.compile import CARDS, compile_launch
 from bench.machine_code.read import Report, read
 from kernels.common.launch import Launch
+from kernels.common.precision import set_float32_products
 from kernels.common.roofline import LIMITS, Code, predict, step_of
 from kernels.conv2d.plans.plan import PASSES
 
@@ -22,7 +24,9 @@ DTYPES = {
     "bfloat16": torch.bfloat16,
     "float32": torch.float32,
     "float64": torch.float64,
+    "tf32x3": torch.float32,
 }
+"""float32 is TF32, as torch's flags are at first; tf32x3 its other form on tensor cores, where a plan takes it."""
 _DOT_KERNELS = (
     "matmul_kernel",
     *(f"{head}{name}_kernel" for head in ("", "batch_", "rows_", "groups_") for name in PASSES),
@@ -48,10 +52,25 @@ def jobs(targets: list[str], dtypes: list[str], kernel: str = "", case: str = ""
         for each in (c for c in CASES if case in c.name):
             for dtype in dtypes:
                 for layout in ("nchw", "channels_last"):
-                    for launch in launches(each, DTYPES[dtype], layout == "channels_last", CARDS[target]):
-                        if kernel in launch.kernel.__name__:
+                    with products(dtype):
+                        recorded = list(launches(each, DTYPES[dtype], layout == "channels_last", CARDS[target]))
+                    for launch in recorded:
+                        three = launch.arguments.get("PRECISION") == "tf32x3"
+                        if kernel in launch.kernel.__name__ and three == (dtype == "tf32x3"):
                             found.append(Job(target, each.name, dtype, layout, launch, flops(each)))
     return distinct(found)
+
+
+@contextmanager
+def products(precision: str) -> Iterator[None]:
+    """torch's flag and this package's choice inside the block: float32 is TF32, but for "ieee" and "tf32x3"."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = precision not in ("ieee", "tf32x3")
+    try:
+        with set_float32_products("tf32x3" if precision == "tf32x3" else "fma"):
+            yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def representative(found: list[Job], each_plan: bool = False) -> list[Job]:

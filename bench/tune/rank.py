@@ -47,7 +47,7 @@ class Ranked:
 def card_for(target: Target, card: Card) -> Card:
     """The card as a plan for this target sees it."""
     with assume_card(card):
-        return planning_card(torch.empty(0, dtype=DTYPES[target.precision]))
+        return planning_card(torch.empty(0, dtype=DTYPES[target.precision]), target.which, target.geometry)
 
 
 def plans(target: Target, card: Card) -> list[Plan]:

@@ -22,16 +22,19 @@ class Card:
     """What a plan must know of a card: bytes of shared memory a program may take, and whether it has TMA and wgmma.
 
     name: the card's own, under which its measured table is kept; empty where no table may speak.
-    tcgen05: whether products go through tensor memory instead of wgmma.
+    tcgen05: whether products go through tensor memory instead of wgmma. fast_tf32: whether three TF32 products take
+    less than one of float32. tf32x3: whether the plan at hand multiplies so.
     """
 
     shared: int
     tma: bool
     name: str = ""
     tcgen05: bool = False
+    fast_tf32: bool = False
+    tf32x3: bool = False
 
 
-H100 = Card(232_448, True)
+H100 = Card(232_448, True, fast_tf32=True)
 """Where no card says otherwise (the interpreter, recorded launches), plans are those of an H100."""
 
 HAS_DESCRIPTORS = find_spec("triton.tools.tensor_descriptor") is not None if find_spec("triton") else False
@@ -82,4 +85,6 @@ def _cuda_card(index: int) -> Card:
     shared = int(getattr(properties, "shared_memory_per_block_optin", 0) or properties.shared_memory_per_block)
     # Compute capability 12 has TMA but neither wgmma nor tcgen05: the gather serves it better.
     tma = torch.version.hip is None and properties.major in (9, 10) and HAS_DESCRIPTORS
-    return Card(shared, tma, properties.name, tma and properties.major == 10)
+    # GeForce and workstation cards have tensor cores of one fourth: TF32 is no faster there than float32.
+    fast = torch.version.hip is None and (properties.major, properties.minor) in ((8, 0), (9, 0), (10, 0), (10, 3))
+    return Card(shared, tma, properties.name, tma and properties.major == 10, fast)

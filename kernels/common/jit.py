@@ -7,6 +7,8 @@ from kernels.common.device import INTERPRET
 
 # The interpreter multiplies the bit patterns of bfloat16; their float32 values give the sums a card gives.
 _UPCAST = tl.constexpr(INTERPRET)
+ROUNDS_TO_INFINITY = tl.constexpr((2 - 2**-11) * 2.0**127)
+"""From here on a float32 number is nearer to what follows TF32's largest than to that itself."""
 
 
 @triton.jit
@@ -29,13 +31,47 @@ def _convert_tf32(b):
 
 
 @triton.jit
+def halves(b):
+    """float32 b = big + small: big is b rounded to TF32, small what is left, which fits TF32 but for its last bit.
+
+    Numbers that would be rounded up to infinity are cut instead. What is left of an infinity or a NaN is NaN.
+    """
+    bits = b.to(tl.int32, bitcast=True)
+    bits += tl.where(tl.abs(b) < ROUNDS_TO_INFINITY, 0x1000, 0)
+    b_big = (bits & -0x2000).to(tl.float32, bitcast=True)
+    return b_big, b - b_big
+
+
+@triton.jit
+def _dot_of_halves(b_a, b_b, b_acc):
+    """b_acc + b_a @ b_b of float32 numbers by three TF32 products.
+
+    Tensor cores cut their sums where float32 rounds, an error of one sign that grows with the number of additions. So
+    every step starts from zero, and is added to b_acc outside of them. Where an operand is not finite, the products
+    with small are NaN, and some number takes their place: those of the big ones are infinite or NaN as the exact sum
+    is, whatever is added. The number is larger than they can be where the sum is finite.
+    """
+    b_a_big, b_a_small = halves(b_a)
+    b_b_big, b_b_small = halves(b_b)
+    b_step = tl.dot(b_a_small, b_b_big, input_precision="ieee" if _UPCAST else "tf32")
+    b_step = tl.dot(b_a_big, b_b_small, b_step, input_precision="ieee" if _UPCAST else "tf32")
+    if _UPCAST:  # the interpreter's minimum keeps NaN, a card's does not
+        b_step = tl.where(b_step == b_step, b_step, 2.0**120)
+    else:
+        b_step = tl.minimum(b_step, 2.0**120)
+    return b_acc + tl.dot(b_a_big, b_b_big, b_step, input_precision="ieee" if _UPCAST else "tf32")
+
+
+@triton.jit
 def dot(b_a, b_b, b_acc, PRECISION: tl.constexpr):
     """b_acc + b_a @ b_b, summed in b_acc's dtype.
 
     PRECISION: "ieee"; "tf32", which rounds the operands, since tensor cores would drop the bits that TF32 lacks and
     bias sums of one sign ("tf32 portable": without NVIDIA's instruction); "tf32 rounded" for operands that are so
-    already. The interpreter multiplies as "ieee".
+    already; "tf32x3", float32 by three TF32 products. The interpreter multiplies as "ieee".
     """
+    if PRECISION == "tf32x3":
+        return _dot_of_halves(b_a, b_b, b_acc)
     if _UPCAST:
         b_a = b_a.to(b_acc.dtype)
         b_b = b_b.to(b_acc.dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,8 @@ import torch
 
 PRECISIONS = ("half", "tf32", "float32", "float64")
 """float16 and bfloat16 are one: a card moves and multiplies both at the same rate."""
+FLOAT32_PRODUCTS = ("fma", "tf32x3")
+_products = "fma"
 
 
 def _flag(op: str, older: str) -> Callable[[], Any]:
@@ -33,9 +36,50 @@ def product_tf32_allowed() -> bool:
     return _of_product() in ("tf32", True)
 
 
-def flags() -> tuple[Any, Any]:
-    """All that torch's flags say of float32, as a value to compare."""
-    return _of_convolution(), _of_product()
+class _Restored:
+    """What `with set_float32_products(...)` does when its block ends."""
+
+    def __init__(self, before: str) -> None:
+        self._before = before
+
+    def __enter__(self) -> None:
+        """The choice is made already."""
+
+    def __exit__(self, *_: object) -> None:
+        global _products
+        _products = self._before
+
+
+def set_float32_products(how: str) -> AbstractContextManager[None]:
+    """How convolutions multiply float32 numbers on CUDA where torch's flags forbid TF32, from here on, in all threads.
+
+    "fma" (at first): by multiply-adds, as cuDNN does. "tf32x3": on tensor cores, each product as three TF32 products of
+    the numbers' halves, in convolutions that sum at least 512 products (plans/tf32x3.py) on cards whose tensor cores
+    make that faster (A100, H100, H200, B200); other work is as with "fma".
+
+        set_float32_products("tf32x3")
+        with set_float32_products("tf32x3"):  # until the block ends; backward obeys what holds when it runs
+            ...
+
+    A product may be off by 2^-21 of its size ("fma": 2^-24). A sum of 512 or more is nearer to the exact one than a
+    float32 sum one by one (kernels/conv2d/README.md, "Precision"), unless few of its products are not zero.
+    Raises ValueError for any other name.
+    """
+    global _products
+    if how not in FLOAT32_PRODUCTS:
+        raise ValueError(f"set_float32_products: must be one of {FLOAT32_PRODUCTS}, not {how!r}")
+    before, _products = _products, how
+    return _Restored(before)
+
+
+def tf32x3_wanted() -> bool:
+    """Whether float32 products that may not be TF32 may be three TF32 products."""
+    return _products == "tf32x3" and torch.version.hip is None and not tf32_allowed()
+
+
+def flags() -> tuple[Any, Any, str]:
+    """All that torch's flags and `set_float32_products` say of float32, as a value to compare."""
+    return _of_convolution(), _of_product(), _products
 
 
 def input_precision(dtype: torch.dtype) -> str:

@@ -38,7 +38,7 @@ def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bo
     if g.c == 0:  # a sum over no channels
         y.zero_() if bias is None else y.copy_(bias[:, None, None])
         return y.relu_() if relu else y
-    chosen = plan("fprop", g, x.element_size(), planning_card(x))
+    chosen = plan("fprop", g, x.element_size(), planning_card(x, "fprop", g))
     if chosen.algorithm == "patch":
         patch.fprop(x, w, bias, y, g, relu)
         return y
@@ -49,7 +49,7 @@ def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bo
         y = pointwise.fprop(x, w, bias, g, relu, chosen)
         return y if channels_last else channels_outermost(y)
     if chosen.algorithm == "rows":
-        rows.fprop(x, w, bias, y, g, relu, chosen.tile)
+        rows.fprop(x, w, bias, y, g, relu, chosen)
         return y
     if chosen.algorithm == "batch":
         y = batch.fprop(x, w, bias, g, relu, chosen)
@@ -90,7 +90,7 @@ def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bo
         SPLIT=split,
         CHUNK=chunk(x, w) if chosen.packed else 1,
         CHUNK_Y=chunk(y) if chosen.packed else 1,
-        **numerics(x, w, y),
+        **numerics(chosen.tf32x3, x, w, y),
     )
     if split:
         reduce(out, y, bias, relu)
@@ -107,13 +107,13 @@ def fprop_pool(
     code = empty(x, shape if want_code else (0,) * 4, channels_last, torch.uint8)
     if y.numel() == 0:
         return y, code
-    chosen = plan("fprop_pool", g, x.element_size(), planning_card(x))
+    chosen = plan("fprop_pool", g, x.element_size(), planning_card(x, "fprop_pool", g))
     if chosen.algorithm == "patch":
         patch.fprop_pool(x, w, bias, y, code, g, average, want_code)
         return y, code
     assert chosen.tile is not None, "the op composes convolution and pool where the convolution is direct"
     if chosen.algorithm == "rows":
-        rows.fprop_pool(x, w, bias, y, code, g, average, want_code, chosen.tile)
+        rows.fprop_pool(x, w, bias, y, code, g, average, want_code, chosen)
         return y, code
     if chosen.algorithm == "batch":
         y, code = batch.fprop_pool(x, w, bias, g, average, want_code, chosen)
@@ -149,7 +149,7 @@ def fprop_pool(
         FLAT=not chosen.packed,
         CHUNK=chunk(x, w) if chosen.packed else 1,
         CHUNK_Y=chunk(y) if chosen.packed else 1,
-        **numerics(x, w, y),
+        **numerics(chosen.tf32x3, x, w, y),
     )
     if chosen.packed and not channels_last:
         y, code = channels_outermost(y), channels_outermost(code) if want_code else code

@@ -41,12 +41,12 @@ def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
     dx = empty(dy, (g.n, g.c, g.h, g.w), channels_last)
     if dx.numel() == 0:
         return dx
-    chosen = plan("dgrad", g, dy.element_size(), planning_card(dy))
+    chosen = plan("dgrad", g, dy.element_size(), planning_card(dy, "dgrad", g))
     if chosen.tile is None:
         thin.dgrad(dy, w, dx, g)
         return dx
     if chosen.algorithm == "rows":
-        rows.dgrad(dy, w, dx, g, chosen.tile)
+        rows.dgrad(dy, w, dx, g, chosen)
         return dx
     if chosen.algorithm == "matmul":
         dx = pointwise.dgrad(dy, w, g, chosen)
@@ -88,7 +88,7 @@ def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
         STEP_W=g.stride[1] // math.gcd(g.stride[1], g.dilation[1]),
         SPLIT=chosen.splits > 1,
         CHUNK=chunk(dy, w.transpose(0, 1) if w.dtype == torch.float32 else w) if chosen.packed else 1,
-        **numerics(dy, w, dx),
+        **numerics(chosen.tf32x3, dy, w, dx),
     )
     if chosen.splits > 1:
         reduce(out, dx)
@@ -108,7 +108,7 @@ def wgrad(dy: Tensor, x: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
     pixels = g.n * g.p * g.q
     if dw.numel() == 0 or pixels == 0:
         return dw.zero_()
-    chosen = plan("wgrad", g, dy.element_size(), planning_card(dy))
+    chosen = plan("wgrad", g, dy.element_size(), planning_card(dy, "wgrad", g))
     if chosen.packed and chosen.algorithm in ("gemm", "groups"):
         dy, x = dense_channels_innermost(dy), channels_innermost(x)
     partial = partial_sums(dw, chosen.splits)
@@ -146,7 +146,7 @@ def wgrad(dy: Tensor, x: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
             **window(g),
             FLAT=not chosen.packed,
             CHUNK=chunk(dy, x) if chosen.packed else 1,
-            **numerics(dy, x, dw),
+            **numerics(chosen.tf32x3, dy, x, dw),
         )
     reduce(partial, dw)
     return dw

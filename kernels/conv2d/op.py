@@ -24,7 +24,7 @@ from kernels.conv2d.geometry import (
     check_window,
     resolve_padding,
 )
-from kernels.conv2d.plans.plan import is_direct
+from kernels.conv2d.plans.few import is_direct
 from kernels.cpu import front
 from kernels.pool2d import op as pool
 from kernels.pool2d.geometry import Pool2dGeometry, check_input, window

@@ -18,7 +18,7 @@ from kernels.conv2d.common.arguments import index, launch_gemm, strides, window
 from kernels.conv2d.common.splits import partial_sums, reduce
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.box import Box, box_of
-from kernels.conv2d.plans.plan import Plan, Tile
+from kernels.conv2d.plans.plan import Plan
 
 
 def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bool, plan: Plan) -> Tensor:
@@ -31,7 +31,7 @@ def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bo
     _launch(
         batch_fprop_kernel,
         plan.splits * box.count(g.p, g.q, g.n) * math.ceil(g.k / tile.block_n),
-        tile,
+        plan,
         x,
         x_desc=descriptors.images(x, box.images, tile.block_k, box.rows, box.columns),
         w_desc=descriptors.filters(w, tile.block_n, tile.block_k),
@@ -68,7 +68,7 @@ def fprop_pool(
     _launch(
         batch_fprop_pool_kernel,
         shape[2] * shape[3] * math.ceil(g.n / tile.block_m) * math.ceil(g.k / tile.block_n),
-        tile,
+        plan,
         x,
         x_desc=descriptors.images(x, tile.block_m, tile.block_k),
         w_desc=descriptors.filters(w, tile.block_n, tile.block_k),
@@ -100,7 +100,7 @@ def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, plan: Plan) -> Tensor:
     _launch(
         batch_dgrad_kernel,
         plan.splits * box.count(g.h, g.w, g.n) * math.ceil(g.c / tile.block_n),
-        tile,
+        plan,
         dy,
         dy_desc=descriptors.images(dy, box.images, tile.block_k, box.rows, box.columns),
         w_desc=w_desc,
@@ -132,7 +132,7 @@ def wgrad(dy: Tensor, x: Tensor, dw: Tensor, partial: Tensor, g: Conv2dGeometry,
     _launch(
         batch_wgrad_kernel,
         plan.splits * g.r * g.s * math.ceil(g.k / tile.block_m) * math.ceil(g.c / tile.block_n),
-        tile,
+        plan,
         dy,
         dy_desc=descriptors.images(dy, tile.block_k, tile.block_m),
         x_desc=descriptors.images(x, tile.block_k, tile.block_n),
@@ -159,5 +159,5 @@ def _parts(out: Tensor, y: Tensor, plan: Plan, box: Box) -> Any:
     return descriptors.boxes(out, [plan.splits, h, w, n, c], steps, sides)
 
 
-def _launch(kernel: Any, grid: int, tile: Tile, operand: Tensor, **arguments: Any) -> None:
-    launch_gemm(kernel, grid, tile, **arguments, PRECISION=descriptors.precision(operand.dtype))
+def _launch(kernel: Any, grid: int, plan: Plan, operand: Tensor, **arguments: Any) -> None:
+    launch_gemm(kernel, grid, plan.block, **arguments, PRECISION=descriptors.precision(operand.dtype, plan.tf32x3))

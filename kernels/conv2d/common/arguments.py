@@ -13,9 +13,10 @@ from torch import Tensor
 from kernels.common.device import Card, card_of
 from kernels.common.launch import launch
 from kernels.common.layout import span
-from kernels.common.precision import input_precision
+from kernels.common.precision import input_precision, tf32_allowed, tf32x3_wanted
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.plan import Tile
+from kernels.conv2d.plans.tf32x3 import suits_tf32x3
 
 DIRECT_BLOCK = 256
 LIMIT = 2**31 - 2**20  # room for one block beyond the end
@@ -83,13 +84,18 @@ def index(*tensors: Tensor, numel: int = 0) -> Any:
     return tl.int64 if largest > LIMIT else tl.int32
 
 
-def numerics(*tensors: Tensor) -> dict[str, Any]:
-    """INDEX, PRECISION and ACC of a gemm over these tensors, the first of which gives the dtype."""
+def numerics(tf32x3: bool, *tensors: Tensor) -> dict[str, Any]:
+    """INDEX, PRECISION and ACC of a gemm over these tensors, the first of which gives the dtype; tf32x3: its plan's."""
     first = tensors[0]
-    return {"INDEX": index(*tensors), "PRECISION": input_precision(first.dtype), "ACC": accumulator(first)}
+    precision = "tf32x3" if tf32x3 else input_precision(first.dtype)
+    return {"INDEX": index(*tensors), "PRECISION": precision, "ACC": accumulator(first)}
 
 
-def planning_card(t: Tensor) -> Card:
-    """The card of `t`, as a plan sees it: exact float32 products are no work for its tensor cores, nor for TMA."""
+def planning_card(t: Tensor, which: str, g: Conv2dGeometry) -> Card:
+    """The card of `t`, as a plan of pass `which` sees it: float32 products that are not TF32 are no work for its tensor
+    cores, nor for TMA, but where three TF32 products may take their place."""
     card = card_of(t.device)
-    return replace(card, tma=False) if input_precision(t.dtype) == "ieee" and t.dtype == torch.float32 else card
+    if t.dtype != torch.float32 or tf32_allowed():
+        return card
+    x3 = card.fast_tf32 and tf32x3_wanted() and suits_tf32x3(which, g)
+    return replace(card, tma=card.tma and x3, tf32x3=x3)

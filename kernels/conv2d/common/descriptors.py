@@ -13,7 +13,7 @@ from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from kernels.common.device import INTERPRET
-from kernels.common.precision import input_precision
+from kernels.common.precision import input_precision, tf32_allowed
 from kernels.conv2d.common.pack import channels_innermost, dense_channels_innermost
 
 DTYPES = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32: tl.float32}
@@ -58,14 +58,14 @@ def _aligned(t: Tensor) -> Tensor:
     return dense_channels_innermost(t, copy=True) if t.data_ptr() % 16 else t
 
 
-def precision(dtype: torch.dtype) -> str:
+def precision(dtype: torch.dtype, tf32x3: bool) -> str:
     """PRECISION of the kernels that read descriptors: TMA itself rounds to TF32 where this Triton can ask it to."""
-    found = input_precision(dtype)
+    found = "tf32x3" if tf32x3 else input_precision(dtype)
     return "tf32 rounded" if found == "tf32" and _CAN_ROUND else found
 
 
 def boxes(t: Tensor, shape: list[int], steps: list[int], box: list[int]) -> Any:
     """Boxes `box` of the memory of `t` seen with these sizes and strides."""
-    if _CAN_ROUND and not INTERPRET and t.dtype == torch.float32:
+    if _CAN_ROUND and not INTERPRET and t.dtype == torch.float32 and tf32_allowed():
         return TensorDescriptor(t, shape, steps, box, round_f32_to_tf32=True)
     return TensorDescriptor(t, shape, steps, box)

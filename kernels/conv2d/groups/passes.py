@@ -51,7 +51,7 @@ def wgrad(dy: Tensor, x: Tensor, dw: Tensor, partial: Tensor, g: Conv2dGeometry,
         IN=g.c_group,
         OUT=g.k_group,
         **window(g),
-        **numerics(dy, x, dw),
+        **numerics(False, dy, x, dw),
     )
 
 
@@ -79,7 +79,7 @@ def _launch(
         **sizes,
         HAS_BIAS=bias is not None,
         RELU=relu,
-        **numerics(x, w, y),
+        **numerics(False, x, w, y),
     )
 
 

@@ -84,7 +84,7 @@ def is_legal(chosen: Plan, which: str, g: Conv2dGeometry, itemsize: int, card: C
 
 def _essence(p: Plan) -> tuple[Any, ...]:
     """What of a plan decides whether it is correct."""
-    return p.algorithm, p.packed, p.tile and (p.tile.block_m, p.tile.block_n, p.tile.block_k)
+    return p.algorithm, p.packed, p.tf32x3, p.tile and (p.tile.block_m, p.tile.block_n, p.tile.block_k)
 
 
 def _most_splits(chosen: Plan, which: str, g: Conv2dGeometry, itemsize: int, card: Card) -> int:

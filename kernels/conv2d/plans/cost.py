@@ -7,7 +7,7 @@ the tensor cores' rate, 128 x 128 tiles 62 %). A measured table goes before the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kernels.common.device import Card
 from kernels.conv2d.geometry import Conv2dGeometry
@@ -31,6 +31,9 @@ BYTES = 1700.0
 """Bytes a cycle between the chip and its memory."""
 LEAST_STEPS = 4
 """Steps that a part of a sum has at least."""
+LONG_SUM = 512
+"""From this many products on a sum by TF32 in three parts is nearer to the exact one than a float32 sum one by one
+(kernels/conv2d/README.md, "Precision")."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Work:
     rows: tiles of M that share one tile of N (4 in the fused pool). itemsize: bytes of an operand's element. wgmma:
     tiles of fewer than 64 rows miss the fast instruction. split: "no"; "may" (a second pass if there are parts);
     "always" (a second pass whatever the parts). slow: a step's cycles against the usual ones.
+    products: that a multiply-add takes. least_steps: that a part has.
     """
 
     m: int
@@ -52,6 +56,8 @@ class Work:
     wgmma: bool = False
     split: str = "may"
     slow: float = 1.0
+    products: int = 1
+    least_steps: int = LEAST_STEPS
 
     def programs(self, block_m: int, block_n: int) -> int:
         """Tiles of one part of the sum."""
@@ -63,7 +69,7 @@ class Work:
 
     def parts(self, block_m: int, block_n: int, block_k: int) -> list[int]:
         """Numbers of parts worth a look: one, and those that fill the card once or twice."""
-        most = 1 if self.split == "no" else max(1, int(self.steps(block_k)) // LEAST_STEPS)
+        most = 1 if self.split == "no" else max(1, int(self.steps(block_k)) // self.least_steps)
         programs = self.programs(block_m, block_n)
         return sorted({1, *(min(most, max(1, waves * WAVE // programs)) for waves in (1, 2))})
 
@@ -71,7 +77,7 @@ class Work:
         """The estimate for one tile."""
         tall = self.rows * block_m
         products = tall * block_n * (2 if self.wgmma and block_m < 64 else 1)
-        busy = (products + FETCH * (tall + block_n)) / RATE * (block_k * self.itemsize / 128)
+        busy = (self.products * products + FETCH * (tall + block_n)) / RATE * (block_k * self.itemsize / 128)
         step = STEP + max(LATENCY, busy) * self.slow
         waves = -(-self.programs(block_m, block_n) * parts // WAVE)
         total = waves * (PROGRAM + step * self.steps(block_k) / parts)
@@ -85,6 +91,9 @@ def work_of(
     algorithm: str, which: str, g: Conv2dGeometry, itemsize: int, card: Card, packed: bool, block_m: int
 ) -> Work:
     """The product that pass `which` is by "gemm", "batch" or "matmul" with tiles of `block_m` rows."""
+    if card.tf32x3:
+        plain = work_of(algorithm, which, g, itemsize, replace(card, tf32x3=False), packed, block_m)
+        return replace(plain, products=3, least_steps=LONG_SUM // 32)
     if algorithm == "rows" and which == "dgrad":
         which, g = "fprop", g.turned
     if algorithm == "batch":

@@ -14,6 +14,11 @@ from __future__ import annotations
 
 from kernels.conv2d.geometry import Conv2dGeometry
 
+DIRECT_CHANNELS = 16
+"""Below this width of a group a matrix product would be mostly padding: tl.dot needs 16 columns."""
+PACKED_CHANNELS = 32
+"""From this width on operands have adjacent channels and K is walked in blocks of them; below, a block would be mostly
+padding, and fprop walks K in flat (r, s, c) order."""
 ROWS_CHANNELS = 16
 """Up to this many channels an ungrouped convolution of more than one tap copies its input into padded rows."""
 SIZE = 2**20
@@ -59,3 +64,25 @@ def suits_groups(which: str, g: Conv2dGeometry, itemsize: int) -> bool:
     if which == "fprop_pool" or (which == "dgrad" and g.stride != (1, 1)):
         return False
     return min(widths) in (4, 8, 16) and max(widths) in (4, 8, 16) and max(widths) <= 2 * min(widths)
+
+
+def is_packed(which: str, g: Conv2dGeometry) -> bool:
+    """Whether a pass wants its operands with adjacent channels, and is worth a copy where they are not."""
+    if which == "fprop" or which == "fprop_pool":
+        return g.c_group >= PACKED_CHANNELS
+    return min(g.c_group, g.k_group) >= PACKED_CHANNELS
+
+
+def is_wide(which: str, g: Conv2dGeometry, itemsize: int) -> bool:
+    """Whether the operands of a pass are read 16 bytes at a time: adjacent channels in whole chunks of so many."""
+    widths = (g.c_group,) if which in ("fprop", "fprop_pool") else (g.c_group, g.k_group)
+    return is_packed(which, g) and all(width * itemsize % 16 == 0 for width in widths)
+
+
+def is_direct(which: str, g: Conv2dGeometry) -> bool:
+    """Whether the GEMM of a grouped convolution would have too few columns. Asks nothing about batch or image sizes,
+    which may be symbols of a compiler here."""
+    if g.groups == 1:
+        return False
+    columns = {"dgrad": g.c_group, "wgrad": min(g.k_group, g.c_group * g.r * g.s)}.get(which, g.k_group)
+    return columns < DIRECT_CHANNELS

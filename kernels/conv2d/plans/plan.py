@@ -15,16 +15,21 @@ from kernels.common.device import H100, Card
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.box import suits_boxes
 from kernels.conv2d.plans.cost import Work, work_of
-from kernels.conv2d.plans.few import GROUP_WIDTH, ROWS_CHANNELS, suits_groups, suits_patch, suits_rows
+from kernels.conv2d.plans.few import (
+    GROUP_WIDTH,
+    PACKED_CHANNELS,
+    ROWS_CHANNELS,
+    is_direct,
+    is_packed,
+    is_wide,
+    suits_groups,
+    suits_patch,
+    suits_rows,
+)
 
 PASSES = ("fprop", "fprop_pool", "dgrad", "wgrad")
 PROGRAMS = 264
 """Programs that fill a large card twice (2 x 132 multiprocessors): the aim when work is cut finer."""
-DIRECT_CHANNELS = 16
-"""Below this width of a group a matrix product would be mostly padding: tl.dot needs 16 columns."""
-PACKED_CHANNELS = 32
-"""From this width on operands have adjacent channels and K is walked in blocks of them; below, a block would be mostly
-padding, and fprop walks K in flat (r, s, c) order."""
 BATCH_CHANNELS, BATCH_IMAGES = 128, 64
 """From this many channels on the batch kernels' TMA rows are long enough (64 for the fused pool, which reuses more),
 from this many images on a tile needs one pixel only. With fewer of either the estimate decides."""
@@ -45,12 +50,14 @@ class Tile:
 class Plan:
     """algorithm: "gemm", "batch", "matmul", "rows" (few channels), "groups" (thin ones, packed), "patch" (a window in
     registers) or "direct" (other thin groups), the last two without a tile. splits: parts that the sum is cut in.
-    packed: operands have adjacent channels, and the gemm walks K in blocks of them."""
+    packed: operands have adjacent channels, and the gemm walks K in blocks of them. tf32x3: float32 products are three
+    of TF32."""
 
     algorithm: str
     tile: Tile | None
     packed: bool = False
     splits: int = 1
+    tf32x3: bool = False
 
     @property
     def block(self) -> Tile:
@@ -86,6 +93,8 @@ def tiles(which: str, itemsize: int, card: Card = H100, wide: bool = True) -> li
     `wide`: tiles are read 16 bytes at a time (`is_wide`). Elements read one by one need a pointer each, and large tiles
     would spill; so would float32 tiles of 128 x 128 on cards without wgmma.
     """
+    if card.tf32x3:
+        return _tf32x3_tiles(which, card)
     block_k = {2: 64, 4: 32, 8: 16}[itemsize]
     tall: tuple[int, ...]
     broad: tuple[int, ...]
@@ -120,6 +129,16 @@ def tiles(which: str, itemsize: int, card: Card = H100, wide: bool = True) -> li
     return [replace(t, num_warps=8) if is_more else t for t, is_more in zip(found, more, strict=True)]
 
 
+def _tf32x3_tiles(which: str, card: Card) -> list[Tile]:
+    """Those whose halves of numbers ptxas keeps in registers (m, n, warps)."""
+    if which == "fprop_pool":
+        sizes = [(64, 16, 4), (64, 32, 8), *([(64, 64, 8)] if card.tma and not card.tcgen05 else [])]
+    else:
+        sizes = [(64, 64, 4 if card.tma else 8), (128, 32, 8), (128, 64, 8), *([(64, 128, 8)] if card.tma else [])]
+        sizes += [(128, 128, 8)] if which == "wgrad" and card.tma else []
+    return [Tile(m, n, 32, warps, 3) for m, n, warps in sizes]
+
+
 def _cheapest(packed: bool, work: Callable[[str, Tile], Work], candidates: dict[str, list[Tile]]) -> Plan:
     """The plan with the lowest estimate; the first of equals, with fewer parts."""
     found = []
@@ -148,14 +167,14 @@ def rule(which: str, g: Conv2dGeometry, itemsize: int, card: Card, forced: Tile 
             candidates = {"rows": rows_tiles(which, itemsize, card, g.c)}
         elif card.tma and is_matmul(which, g, itemsize):
             candidates = {"matmul": matmul_tiles(itemsize)}
-        elif card.tma and is_batch(which, g, itemsize):
+        elif card.tma and is_batch(which, g, itemsize, card):
             alone = which == "fprop_pool" or (g.n >= BATCH_IMAGES and min(g.c, g.k) >= BATCH_CHANNELS)
-            candidates = {"batch": batch_tiles(which, itemsize), **({} if alone else candidates)}
+            candidates = {"batch": batch_tiles(which, itemsize, card), **({} if alone else candidates)}
 
     def work(algorithm: str, tile: Tile) -> Work:
         return work_of(algorithm, which, g, itemsize, card, packed, tile.block_m)
 
-    return _cheapest(packed, work, candidates)
+    return replace(_cheapest(packed, work, candidates), tf32x3=card.tf32x3)
 
 
 def wgrad_tiles(g: Conv2dGeometry, tile: Tile, packed: bool) -> int:
@@ -172,21 +191,25 @@ def shipped(which: str, g: Conv2dGeometry, itemsize: int, card: Card) -> list[Pl
     if is_direct(which, g):
         return [Plan("direct", None)]
     matmul = matmul_tiles(itemsize) if card.tma and is_matmul(which, g, itemsize) else []
-    batch = batch_tiles(which, itemsize) if card.tma and is_batch(which, g, itemsize) else []
+    batch = batch_tiles(which, itemsize, card) if card.tma and is_batch(which, g, itemsize, card) else []
     packed = is_packed(which, g)
-    gemm = [Plan("gemm", tile, packed) for tile in tiles(which, itemsize, card, is_wide(which, g, itemsize))]
+    gather = [] if card.tf32x3 and not packed else tiles(which, itemsize, card, is_wide(which, g, itemsize))
+    gemm = [Plan("gemm", tile, packed) for tile in gather]
     rows = rows_tiles(which, itemsize, card, g.c) if suits_rows(which, g) else []
     special = [("matmul", matmul, True), ("batch", batch, True), ("rows", rows, False)]
     found = [Plan(name, tile, wide) for name, some, wide in special for tile in some]
-    return [*found, *gemm, *([Plan("patch", None)] if suits_patch(which, g) else [])]
+    found = [replace(each, tf32x3=card.tf32x3) for each in [*found, *gemm]]
+    return [*found, *([Plan("patch", None)] if suits_patch(which, g) else [])]
 
 
-def batch_tiles(which: str, itemsize: int) -> list[Tile]:
+def batch_tiles(which: str, itemsize: int, card: Card = H100) -> list[Tile]:
     """Every tile of the batch kernels for a pass and an element size; float64 has none."""
     block_k = {2: 64, 4: 32}.get(itemsize)
     if block_k is None:
         return []
     if which == "fprop_pool":
+        if card.tf32x3:
+            return [] if card.tcgen05 else [Tile(64, 64, block_k, 8, 3)]
         return [Tile(64, 128, block_k, 8, 3), Tile(64, 64, block_k, 4, 3)]
     if which == "wgrad":
         widths = (128, 256) if itemsize == 2 else (128,)
@@ -195,9 +218,9 @@ def batch_tiles(which: str, itemsize: int) -> list[Tile]:
     return [*tall, Tile(64, 128, block_k, 4, 4), Tile(128, 64, block_k, 4, 4)]
 
 
-def is_batch(which: str, g: Conv2dGeometry, itemsize: int) -> bool:
+def is_batch(which: str, g: Conv2dGeometry, itemsize: int, card: Card = H100) -> bool:
     """Whether TMA with the batch, or boxes of pixels, as the tall side suits this pass."""
-    choices = batch_tiles(which, itemsize)
+    choices = batch_tiles(which, itemsize, card)
     if g.groups != 1 or not choices:
         return False
     boxes = suits_boxes(which, g, itemsize)
@@ -241,11 +264,12 @@ def rows_tiles(which: str, itemsize: int, card: Card = H100, c: int = ROWS_CHANN
         # Four warps spill where they copy 64 x 128 elements of single channels, on sm_100 64 x 64 of several, and on
         # sm_120 32 x 64 in float32.
         most = 16 * 64 if tall == 32 else 64 * 64 if c * itemsize <= 4 else 64 * 32 if card.tcgen05 else 64 * 128
-        return [replace(t, num_warps=8) if t.block_m * t.block_n > most else t for t in found]
+        many = card.tf32x3
+        return [replace(t, num_warps=8) if many or t.block_m * t.block_n > most else t for t in found]
     found = [t for t in found if t.block_n <= 64 and t.block_m >= min(64, found[-1].block_m)]
     # Four warps would need a register for each of 64 scattered addresses where rows of the map have an odd length. Of
     # 64 x 16 windows ptxas spills 8 bytes without wgmma.
-    narrow = 16 if which == "fprop_pool" and not card.tma else 0
+    narrow = 16 if which == "fprop_pool" and not card.tma and not card.tf32x3 else 0
     return [replace(t, num_warps=8) if t.block_m * t.block_n > 64 * 64 or t.block_n == narrow else t for t in found]
 
 
@@ -268,28 +292,6 @@ def _groups_work(which: str, g: Conv2dGeometry, itemsize: int, card: Card) -> Wo
     columns = g.c if which == "dgrad" else g.k
     pixels = g.n * g.h * g.w if which == "dgrad" else pixels
     return Work(pixels, columns, GROUP_WIDTH, taps, 1, itemsize, wgmma=card.tma, split="no")
-
-
-def is_packed(which: str, g: Conv2dGeometry) -> bool:
-    """Whether a pass wants its operands with adjacent channels, and is worth a copy where they are not."""
-    if which == "fprop" or which == "fprop_pool":
-        return g.c_group >= PACKED_CHANNELS
-    return min(g.c_group, g.k_group) >= PACKED_CHANNELS
-
-
-def is_wide(which: str, g: Conv2dGeometry, itemsize: int) -> bool:
-    """Whether the operands of a pass are read 16 bytes at a time: adjacent channels in whole chunks of so many."""
-    widths = (g.c_group,) if which in ("fprop", "fprop_pool") else (g.c_group, g.k_group)
-    return is_packed(which, g) and all(width * itemsize % 16 == 0 for width in widths)
-
-
-def is_direct(which: str, g: Conv2dGeometry) -> bool:
-    """Whether the GEMM of a grouped convolution would have too few columns. Asks nothing about batch or image sizes,
-    which may be symbols of a compiler here."""
-    if g.groups == 1:
-        return False
-    columns = {"dgrad": g.c_group, "wgrad": min(g.k_group, g.c_group * g.r * g.s)}.get(which, g.k_group)
-    return columns < DIRECT_CHANNELS
 
 
 def _splits(programs: int, pixels: int, least: int) -> int:

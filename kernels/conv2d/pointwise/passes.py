@@ -82,5 +82,5 @@ def _launch(
         HAS_BIAS=bias is not None,
         RELU=relu,
         DTYPE=descriptors.DTYPES[out.dtype],
-        PRECISION=descriptors.precision(dtype),
+        PRECISION=descriptors.precision(dtype, plan.tf32x3),
     )

@@ -13,7 +13,7 @@ from kernels.common.launch import launch
 from kernels.common.layout import is_channels_last
 from kernels.conv2d.common.arguments import index, launch_gemm, numerics, strides, tiles
 from kernels.conv2d.geometry import Conv2dGeometry
-from kernels.conv2d.plans.plan import Plan, Tile
+from kernels.conv2d.plans.plan import Plan
 from kernels.conv2d.rows.fprop import rows_fprop_kernel
 from kernels.conv2d.rows.pack import rows_pack_kernel
 from kernels.conv2d.rows.wgrad import rows_wgrad_kernel
@@ -34,10 +34,10 @@ class Rows:
         return {"stride_x_n": self.images.stride(0), "stride_x_h": self.images.stride(1)}
 
 
-def fprop(x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, g: Conv2dGeometry, relu: bool, tile: Tile) -> None:
+def fprop(x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, g: Conv2dGeometry, relu: bool, plan: Plan) -> None:
     """y [n, k, p, q], dense in either layout."""
     flags = {"POOL": False, "RELU": relu, "AVERAGE": False, "HAS_CODE": False}
-    _fprop(x, w, bias, y, y, g, tile, flags)
+    _fprop(x, w, bias, y, y, g, plan, flags)
 
 
 def fprop_pool(
@@ -49,17 +49,17 @@ def fprop_pool(
     g: Conv2dGeometry,
     average: bool,
     want_code: bool,
-    tile: Tile,
+    plan: Plan,
 ) -> None:
     """y and its code [n, k, p // 2, q // 2], of one layout."""
     flags = {"POOL": True, "RELU": True, "AVERAGE": average, "HAS_CODE": want_code}
-    _fprop(x, w, bias, y, code if want_code else y, g, tile, flags)
+    _fprop(x, w, bias, y, code if want_code else y, g, plan, flags)
 
 
-def dgrad(dy: Tensor, w: Tensor, dx: Tensor, g: Conv2dGeometry, tile: Tile) -> None:
+def dgrad(dy: Tensor, w: Tensor, dx: Tensor, g: Conv2dGeometry, plan: Plan) -> None:
     """dx [n, c, h, w] of a convolution with stride 1, dense in either layout."""
     flags = {"POOL": False, "RELU": False, "AVERAGE": False, "HAS_CODE": False}
-    _fprop(dy, w.transpose(0, 1), None, dx, dx, g.turned, tile, flags, turned=True)
+    _fprop(dy, w.transpose(0, 1), None, dx, dx, g.turned, plan, flags, turned=True)
 
 
 def wgrad(dy: Tensor, x: Tensor, dw: Tensor, partial: Tensor, g: Conv2dGeometry, plan: Plan) -> None:
@@ -90,7 +90,7 @@ def wgrad(dy: Tensor, x: Tensor, dw: Tensor, partial: Tensor, g: Conv2dGeometry,
         RUN=run,
         STRIDE_H=g.stride[0],
         STEP=g.stride[1] * rows.images.shape[3],
-        **numerics(dy, rows.images, dw),
+        **numerics(plan.tf32x3, dy, rows.images, dw),
     )
 
 
@@ -101,10 +101,11 @@ def _fprop(
     y: Tensor,
     code: Tensor,
     g: Conv2dGeometry,
-    tile: Tile,
+    plan: Plan,
     flags: dict[str, bool],
     turned: bool = False,
 ) -> None:
+    tile = plan.block
     rows = _pack(x, w, g, tile.block_k, tile.block_n, turned)
     cpad = rows.images.shape[3]
     pixels = y.numel() // g.k
@@ -134,7 +135,7 @@ def _fprop(
         AVERAGE=flags["AVERAGE"],
         HAS_CODE=flags["HAS_CODE"],
         ALONG=1 if is_channels_last(y) else math.gcd(y.shape[3], 16),
-        **numerics(x, rows.images, y),
+        **numerics(plan.tf32x3, x, rows.images, y),
     )
 
 

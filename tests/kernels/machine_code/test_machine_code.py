@@ -136,6 +136,21 @@ def _check_hopper_loop(row: dict[str, Any]) -> None:
         assert loop["async_copy"] == loop["async_copy_16"], f"{row['kernel']} {row['case']}: {loop}"
 
 
+@pytest.mark.parametrize("target", ["sm_80", "sm_90", "sm_100"])
+def test_float32_by_three_tf32_products(target: str, directory: str) -> None:
+    """Every kernel that takes them, on the cards that do: clean, three products a step, each started anew."""
+    rows = inspect(target, ("tf32x3",), directory)
+    gather = {"fprop_kernel", "fprop_pool_kernel", "dgrad_kernel", "wgrad_kernel", "rows_wgrad_kernel"}
+    tma = {"sm_80": set(), "sm_90": TMA, "sm_100": TMA - {"batch_fprop_pool_kernel"}}[target]
+    assert {row["kernel"] for row in rows} == gather | tma
+    bad = [row for row in rows if not row.get("clean")]
+    assert not bad, [(row["kernel"], row["case"], row["tile"], row.get("stack"), row.get("error")) for row in bad]
+    for row in rows:
+        products = sum(row["loop"].get(kind, 0) for kind in ("wgmma", "mma", "tcgen05"))
+        assert products >= 12 and not row["loop"].get("fma"), row
+        assert row["loop"].get("tma_load", 0) >= 2 or row["kernel"] not in TMA, row
+
+
 def test_pools_move_16_bytes_at_a_time(directory: str) -> None:
     """Maps of aligned rows on Hopper; what is narrower: what lies beside 16 bytes of a row, and one-byte codes."""
     rows = inspect("sm_90", ("float16",), directory, kernel="stride", representative=False)
@@ -191,6 +206,7 @@ def test_plans_that_a_call_may_ship_with_do_not_spill() -> None:
     assert {(target, which) for target, which, *_ in rows} == {
         *(("sm_90", which) for which in ("dgrad", "wgrad")),
         *(("sm_100", "wgrad"), ("sm_120", "wgrad"), ("sm_86", "fprop_pool"), ("sm_80", "dgrad")),
+        *(("sm_80", "fprop_pool"), ("sm_80", "wgrad"), ("sm_100", "fprop")),
     }, done.stderr[-2000:]
     assert not [row for row in rows if row[-1] != "0"]
 
