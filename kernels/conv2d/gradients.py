@@ -111,10 +111,11 @@ def wgrad(dy: Tensor, x: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
     chosen = plan("wgrad", g, dy.element_size(), planning_card(dy, "wgrad", g))
     if chosen.packed and chosen.algorithm in ("gemm", "groups"):
         dy, x = dense_channels_innermost(dy), channels_innermost(x)
-    partial = partial_sums(dw, chosen.splits)
     if chosen.tile is None:
-        thin.wgrad(dy, x, dw, partial, g, chosen.splits)
-    elif chosen.algorithm == "matmul":
+        thin.wgrad(dy, x, dw, g, chosen.splits)
+        return dw
+    partial = partial_sums(dw, chosen.splits)
+    if chosen.algorithm == "matmul":
         pointwise.wgrad(dy, x, partial, g, chosen)
     elif chosen.algorithm == "groups":
         groups.wgrad(dy, x, dw, partial, g, chosen)

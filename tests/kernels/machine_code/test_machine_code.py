@@ -22,8 +22,9 @@ KERNELS = {
     "wgrad_kernel",
     "dz_kernel",
     "depthwise_kernel",
-    "depthwise_dgrad_kernel",
+    "depthwise_nchw_kernel",
     "depthwise_wgrad_kernel",
+    "depthwise_nchw_wgrad_kernel",
     "direct_fprop_kernel",
     "direct_dgrad_kernel",
     "direct_wgrad_kernel",
@@ -53,12 +54,13 @@ TMA = {"matmul_kernel", *(f"batch_{name}_kernel" for name in ("fprop", "fprop_po
 
 @cache
 def inspect(
-    target: str, dtypes: tuple[str, ...], directory: str, kernel: str = "", representative: bool = True
+    target: str, dtypes: tuple[str, ...], directory: str, kernel: str = "", representative: bool = True, case: str = ""
 ) -> list[dict[str, Any]]:
     """Rows of `python -m bench inspect`, in a process whose Triton compiles."""
-    file = Path(directory) / f"{target}-{'-'.join(dtypes)}-{kernel}.jsonl"
+    file = Path(directory) / f"{target}-{'-'.join(dtypes)}-{kernel}-{case}.jsonl"
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "bench", "inspect", kernel, "--arch", target, "--processes", "1"]
+    command += ["--case", case] if case else []
     command += ["--representative"] if representative else []
     done = subprocess.run(
         [*command, "--dtype", *dtypes, "--json", str(file)],
@@ -188,6 +190,19 @@ def _narrow_stores(row: dict[str, Any]) -> int:
     """Codes, a store for every wide one of y."""
     coded = row["case"].startswith("max") and "backward" not in row["kernel"]
     return (4 if row["kernel"].startswith("stride1") else 1) if coded else 0
+
+
+def test_depthwise_moves_16_bytes_at_a_time(directory: str) -> None:
+    """3x3 on aligned rows on Hopper, where memory is the limit of every pass. In NCHW, of the two vectors beside a
+    lane's own the compiler reads no more than the element of each that is used; the weights are single numbers."""
+    rows = inspect("sm_90", ("float16",), directory, kernel="depthwise", representative=False, case="depthwise3x3 96")
+    assert sorted(row["layout"] for row in rows) == ["channels_last"] * 3 + ["nchw"] * 3
+    for row in rows:
+        total, wgrad, nchw = row["total"], "wgrad" in row["kernel"], row["layout"] == "nchw"
+        assert row["bound"] == "memory" and row["stack"] == 0, row
+        assert wgrad or total["store_16"] == total["store"] == 4, row
+        single = 6 * 2 + (0 if wgrad else 9 + (total["load"] == 28)) if nchw else 0  # beside six rows; weights and bias
+        assert total["load"] - total["load_16"] == single, row
 
 
 def test_float64_and_bfloat16_are_clean_on_hopper(directory: str) -> None:

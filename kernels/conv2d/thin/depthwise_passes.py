@@ -1,0 +1,269 @@
+"""Launching depthwise convolutions: how many rows, columns and channels a lane holds, and how wide it can read."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from kernels.common.launch import launch
+from kernels.common.layout import is_channels_last
+from kernels.conv2d.common.arguments import accumulator, index, strides, undilated_window
+from kernels.conv2d.common.splits import partial_sums, reduce
+from kernels.conv2d.geometry import Conv2dGeometry
+from kernels.conv2d.plans.plan import PROGRAMS
+from kernels.conv2d.thin.depthwise import depthwise_kernel
+from kernels.conv2d.thin.depthwise_nchw import depthwise_nchw_kernel
+from kernels.conv2d.thin.depthwise_wgrad import depthwise_nchw_wgrad_kernel, depthwise_wgrad_kernel
+
+TAPS, STRIDE = 49, 4
+"""Windows up to 7x7 and strides up to 4 are unrolled in registers."""
+WINDOW_BYTES, BLOCK_BYTES, SUM_BYTES = 400, 256, 288
+"""Registers of a lane, in bytes: for its weights and for its block of outputs; for its sums of the weight gradient."""
+BLOCK = 128
+ROWS = 4
+"""Output rows of a lane in NCHW and in the weight gradient."""
+
+
+def streams(g: Conv2dGeometry) -> bool:
+    """Whether a convolution is depthwise and small enough a window to be unrolled."""
+    depthwise = g.c_group == 1 and g.k_group == 1 and g.dilation == (1, 1)
+    return depthwise and g.r * g.s <= TAPS and max(g.stride) <= STRIDE
+
+
+def streams_wgrad(dy: Tensor, g: Conv2dGeometry) -> bool:
+    """The same of the weight gradient: in channels_last every tap has a sum (7x7 in float64: too many registers)."""
+    return streams(g) and (not is_channels_last(dy) or g.r * g.s * _size(dy) <= SUM_BYTES)
+
+
+def fprop(x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, g: Conv2dGeometry, relu: bool) -> None:
+    """y, dense in either layout."""
+    if is_channels_last(y):
+        _stream(x, w, bias, y, g, False, relu)
+    else:
+        _stream_nchw(x, w, bias, y, g, False, relu)
+
+
+def dgrad(dy: Tensor, w: Tensor, dx: Tensor, g: Conv2dGeometry) -> None:
+    """dx, dense in either layout."""
+    if is_channels_last(dx):
+        _stream(dy, w, None, dx, g, True, False)
+    else:
+        _stream_nchw(dy, w, None, dx, g, True, False)
+
+
+def wgrad(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry) -> None:
+    """dw, dense."""
+    (_wgrad if is_channels_last(dy) else _wgrad_nchw)(dy, x, dw, g)
+
+
+def _stream(
+    x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, g: Conv2dGeometry, backward: bool, relu: bool
+) -> None:
+    """y from x in channels_last."""
+    n, c, p, q = y.shape
+    up = g.stride if backward else (1, 1)
+    rows, cols = _block(g.r * g.s, up)
+    wide = _wide(y, g.r * g.s, WINDOW_BYTES)
+    wide = min(wide, _wide(y, rows * up[0] * cols * up[1], BLOCK_BYTES))
+    unit = math.gcd(wide, c, x.stride(0), x.stride(2), x.stride(3))
+    blocks_p, blocks_q = math.ceil(p / (rows * up[0])), math.ceil(q / (cols * up[1]))
+    items = n * blocks_p * blocks_q * math.ceil(c / wide)
+    launch(
+        depthwise_kernel,
+        math.ceil(items / BLOCK),
+        x_ptr=x,
+        w_ptr=w.contiguous(),
+        bias_ptr=x if bias is None else bias,
+        y_ptr=y,
+        items=items,
+        c_units=c // unit,
+        h=x.shape[2],
+        w=x.shape[3],
+        p=p,
+        q=q,
+        blocks_p=blocks_p,
+        blocks_q=blocks_q,
+        blocks_c=math.ceil(c / wide),
+        **_unit_strides("x", x, "nchw", unit, "c"),
+        **_window(g, backward, rows, cols),
+        HAS_BIAS=bias is not None,
+        RELU=relu,
+        INDEX=index(x, w, y),
+        ACC=accumulator(x),
+        UNIT=unit,
+        WIDE=wide,
+        ROWS=rows,
+        COLS=cols,
+        BLOCK=BLOCK,
+    )
+
+
+def _stream_nchw(
+    x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, g: Conv2dGeometry, backward: bool, relu: bool
+) -> None:
+    """y from x in NCHW."""
+    n, c, p, q = y.shape
+    up = g.stride if backward else (1, 1)
+    rows = max(1, ROWS // up[0])
+    wide = _wide(y, rows * up[0] * up[1], BLOCK_BYTES)
+    unit, unit_y = _unit(x, wide), math.gcd(q, wide * min(up[1], 2))
+    blocks_p, blocks_q = math.ceil(p / (rows * up[0])), math.ceil(q / (wide * up[1]))
+    items = n * c * blocks_p * blocks_q
+    launch(
+        depthwise_nchw_kernel,
+        math.ceil(items / BLOCK),
+        x_ptr=x,
+        w_ptr=w.contiguous(),
+        bias_ptr=x if bias is None else bias,
+        y_ptr=y,
+        items=items,
+        c=c,
+        h=x.shape[2],
+        w=x.shape[3],
+        p=p,
+        q_units=q // unit_y,
+        blocks_p=blocks_p,
+        blocks_q=blocks_q,
+        **_unit_strides("x", x, "nchw", unit, "w"),
+        **_window(g, backward, rows, 1),
+        HAS_BIAS=bias is not None,
+        RELU=relu,
+        INDEX=index(x, w, y),
+        ACC=accumulator(x),
+        UNIT=unit,
+        UNIT_Y=unit_y,
+        WIDE=wide,
+        ROWS=rows,
+        BLOCK=BLOCK,
+    )
+
+
+def _wgrad(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry) -> None:
+    """dw in channels_last."""
+    wide = _wide(dy, g.r * g.s, SUM_BYTES)
+    block_c = 16 if g.c <= 16 else 32
+    block_p = BLOCK * wide // block_c
+    unit = math.gcd(wide, g.c, *(t.stride(axis) for t in (dy, x) for axis in (0, 2, 3)))
+    blocks_p = math.ceil(g.p / ROWS)
+    items = g.n * blocks_p * g.q
+    programs = math.ceil(g.c / block_c)
+    splits = _parts(programs, items, block_p)
+    partial = partial_sums(dw, splits)
+    launch(
+        depthwise_wgrad_kernel,
+        splits * programs,
+        dy_ptr=dy,
+        x_ptr=x,
+        dw_ptr=partial,
+        items=items,
+        items_per_split=math.ceil(items / splits / block_p) * block_p,
+        c_units=g.c // unit,
+        h=g.h,
+        w=g.w,
+        p=g.p,
+        q=g.q,
+        blocks_p=blocks_p,
+        **_unit_strides("dy", dy, "ncpq", unit, "c"),
+        **_unit_strides("x", x, "nchw", unit, "c"),
+        **undilated_window(g),
+        INDEX=index(dy, x),
+        ACC=accumulator(dy),
+        UNIT=unit,
+        ROWS=ROWS,
+        BLOCK_P=block_p,
+        BLOCK_C=block_c,
+    )
+    reduce(partial, dw)
+
+
+def _wgrad_nchw(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry) -> None:
+    """dw in NCHW: small maps have fewer lanes a program."""
+    wide = 16 // dy.element_size()
+    unit, unit_y = _unit(x, wide), _unit(dy, wide)
+    rows = ROWS if g.r * g.s <= 25 else ROWS // 2
+    blocks_p, blocks_q = math.ceil(g.p / rows), math.ceil(g.q / wide)
+    items = g.n * blocks_p * blocks_q
+    warps = 4 if items > 64 else 2 if items > 32 else 1
+    splits = _parts(g.c, items, 32 * warps)
+    partial = partial_sums(dw, splits)
+    launch(
+        depthwise_nchw_wgrad_kernel,
+        splits * g.c,
+        num_warps=warps,
+        dy_ptr=dy,
+        x_ptr=x,
+        dw_ptr=partial,
+        items=items,
+        items_per_split=math.ceil(items / splits / (32 * warps)) * 32 * warps,
+        c=g.c,
+        h=g.h,
+        w=g.w,
+        p=g.p,
+        q_units=g.q // unit_y,
+        blocks_p=blocks_p,
+        blocks_q=blocks_q,
+        **_unit_strides("dy", dy, "ncpq", unit_y, "q"),
+        **_unit_strides("x", x, "nchw", unit, "w"),
+        **undilated_window(g),
+        INDEX=index(dy, x),
+        ACC=accumulator(dy),
+        UNIT=unit,
+        UNIT_Y=unit_y,
+        WIDE=wide,
+        ROWS=rows,
+        BLOCK=32 * warps,
+    )
+    reduce(partial, dw)
+
+
+def _block(taps: int, up: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of a lane in channels_last before UP: more where more outputs share an input."""
+    tall, broad = (2, 2) if taps <= 9 and up == (1, 1) else (4, 2)
+    return max(1, tall // up[0]), max(1, broad // up[1])
+
+
+def _wide(t: Tensor, values: int, limit: int) -> int:
+    """How many elements of up to 16 bytes a lane takes where each has so many values in `limit` bytes of registers."""
+    wide = 16 // t.element_size()
+    while wide > 1 and wide * values * _size(t) > limit:
+        wide //= 2
+    return wide
+
+
+def _size(t: Tensor) -> int:
+    """Bytes of a value of `t` in the accumulator's dtype."""
+    return 8 if t.element_size() == 8 else 4
+
+
+def _unit(t: Tensor, wide: int) -> int:
+    """How many adjacent columns of every row of `t` [n, c, h, w] can be read at once: a power of two up to `wide`."""
+    if t.shape[3] > 1 and t.stride(3) != 1:
+        return 1
+    return math.gcd(wide, t.shape[3], *t.stride()[:3])
+
+
+def _unit_strides(name: str, t: Tensor, axes: str, unit: int, inner: str) -> dict[str, int]:
+    """Strides in units of so many elements along `inner`, whose own is in elements or, of adjacent units, 1."""
+    steps = strides(name, t, axes)
+    return {key: step if key.endswith(inner) else step // unit for key, step in steps.items()}
+
+
+def _window(g: Conv2dGeometry, backward: bool, rows: int, cols: int) -> dict[str, Any]:
+    """The constexprs that say which inputs a lane's block of outputs meets, by which taps."""
+    found: dict[str, Any] = {"R": g.r, "S": g.s, "FLIP": backward}
+    axes = (("H", g.r, rows, g.stride[0], g.padding[0]), ("W", g.s, cols, g.stride[1], g.padding[2]))
+    for axis, taps, size, stride, padding in axes:
+        up, down = (stride, 1) if backward else (1, stride)
+        pad = taps - 1 - padding if backward else padding
+        first = -(pad // up)
+        last = (down * (size * up - 1) + taps - 1 - pad) // up
+        found |= {f"UP_{axis}": up, f"DOWN_{axis}": down, f"FIRST_{axis}": first}
+        found |= {f"NUM_{axis}": max(0, last - first + 1), f"TAP_{axis}": up * first + pad}
+    return found
+
+
+def _parts(programs: int, items: int, block: int) -> int:
+    """Into how many parts a sum is cut: enough to fill a card, two blocks of items each."""
+    return max(1, min(-(-PROGRAMS // programs), items // (2 * block)))
