@@ -22,7 +22,6 @@ def depthwise_kernel(
     bias_ptr,
     y_ptr,
     items,
-    c_units,
     h,
     w,
     p,
@@ -51,13 +50,12 @@ def depthwise_kernel(
     RELU: tl.constexpr,
     INDEX: tl.constexpr,
     ACC: tl.constexpr,
-    UNIT: tl.constexpr,
     WIDE: tl.constexpr,
     ROWS: tl.constexpr,
     COLS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """y is dense in channels_last, w dense. c_units and the strides of x but stride_x_c count UNIT elements each.
+    """y is dense in channels_last, w dense. The strides of x but stride_x_c count WIDE elements; so many divide c.
 
     FIRST_H, NUM_H: the rows of x that a lane's rows of y meet, counted from ROWS * DOWN_H times its number. TAP_H: the
     tap of the first of them in the first row of y; TAP_H + i * UP_H - t * DOWN_H that of row i in row t. _W likewise.
@@ -69,20 +67,14 @@ def depthwise_kernel(
     o_n, o_p, o_q = unravel(o_rest, blocks_p, blocks_q)
     o_lane = ((o - o_rest * blocks_c) * WIDE)[:, None]
     o_c = o_lane + tl.arange(0, WIDE)[None, :]
-    m_c = m[:, None]
-    if UNIT < WIDE:
-        m_c = m_c & (o_c < c_units * UNIT)
     o_h = o_p * (ROWS * DOWN_H) + FIRST_H
     o_w = o_q * (COLS * DOWN_W) + FIRST_W
-    p_x = x_ptr + ((o_n * stride_x_n + o_h * stride_x_h + o_w * stride_x_w) * UNIT)[:, None] + o_c * stride_x_c
+    p_x = x_ptr + ((o_n * stride_x_n + o_h * stride_x_h + o_w * stride_x_w) * WIDE)[:, None] + o_c * stride_x_c
 
     b_flat = ()
     for v in tl.static_range(R * S):
         o_v = o_lane * (R * S) + (v * WIDE + tl.arange(0, WIDE))[None, :]
-        m_v = m[:, None]
-        if UNIT < WIDE:
-            m_v = m_v & (o_v < c_units * (UNIT * R * S))
-        b_v = tl.load(w_ptr + o_v, mask=m_v, other=0.0)
+        b_v = tl.load(w_ptr + o_v, mask=m[:, None], other=0.0)
         b_flat = b_flat + columns(b_v, WIDE)
     b_w = ()
     for tap in tl.static_range(R * S):
@@ -90,7 +82,7 @@ def depthwise_kernel(
 
     b_first = tl.zeros((BLOCK, WIDE), ACC)
     if HAS_BIAS:
-        b_first += tl.load(bias_ptr + o_c, mask=m_c, other=0.0).to(ACC)
+        b_first += tl.load(bias_ptr + o_c, mask=m[:, None], other=0.0).to(ACC)
     b_y = ()
     for _ in tl.static_range(ROWS * UP_H * COLS * UP_W):
         b_y = b_y + (b_first,)
@@ -99,9 +91,7 @@ def depthwise_kernel(
         m_w = m & (o_w + j >= 0) & (o_w + j < w)
         for i in tl.static_range(NUM_H):
             m_x = (m_w & (o_h + i >= 0) & (o_h + i < h))[:, None]
-            if UNIT < WIDE:
-                m_x = m_x & m_c
-            o_x = ((zero + i) * stride_x_h + (zero + j) * stride_x_w) * UNIT
+            o_x = ((zero + i) * stride_x_h + (zero + j) * stride_x_w) * WIDE
             b_x = tl.load(p_x + o_x, mask=m_x, other=0.0).to(ACC)
             b_next = ()
             for t in tl.static_range(ROWS * UP_H):
@@ -119,12 +109,12 @@ def depthwise_kernel(
             b_y = b_next
 
     o_first = (o_n * p + o_p * (ROWS * UP_H)) * q + o_q * (COLS * UP_W)
-    p_y = y_ptr + (o_first * c_units * UNIT)[:, None] + o_c
+    p_y = y_ptr + (o_first * blocks_c * WIDE)[:, None] + o_c
     for t in tl.static_range(ROWS * UP_H):
         for u in tl.static_range(COLS * UP_W):
             b_out = b_y[t * (COLS * UP_W) + u]
             if RELU:
                 b_out = relu(b_out)
-            m_y = m_c & ((o_p * (ROWS * UP_H) + t < p) & (o_q * (COLS * UP_W) + u < q))[:, None]
-            o_y = ((zero + t) * q + u) * c_units * UNIT
+            m_y = (m & (o_p * (ROWS * UP_H) + t < p) & (o_q * (COLS * UP_W) + u < q))[:, None]
+            o_y = ((zero + t) * q + u) * blocks_c * WIDE
             tl.store(p_y + o_y, b_out.to(y_ptr.dtype.element_ty), mask=m_y)

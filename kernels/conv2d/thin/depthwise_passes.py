@@ -21,6 +21,8 @@ TAPS, STRIDE = 49, 4
 """Windows up to 7x7 and strides up to 4 are unrolled in registers."""
 WINDOW_BYTES, BLOCK_BYTES, SUM_BYTES = 400, 256, 288
 """Registers of a lane, in bytes: for its weights and for its block of outputs; for its sums of the weight gradient."""
+LOADS = 64
+"""Reads of a lane in NCHW; of more, element by element, ptxas keeps some on the stack."""
 BLOCK = 128
 ROWS = 4
 """Output rows of a lane in NCHW and in the weight gradient."""
@@ -65,11 +67,10 @@ def _stream(
     n, c, p, q = y.shape
     up = g.stride if backward else (1, 1)
     rows, cols = _block(g.r * g.s, up)
-    wide = _wide(y, g.r * g.s, WINDOW_BYTES)
-    wide = min(wide, _wide(y, rows * up[0] * cols * up[1], BLOCK_BYTES))
-    unit = math.gcd(wide, c, x.stride(0), x.stride(2), x.stride(3))
+    wide = min(_wide(y, g.r * g.s, WINDOW_BYTES), _wide(y, rows * up[0] * cols * up[1], BLOCK_BYTES))
+    wide = _unit(x, wide, 1)
     blocks_p, blocks_q = math.ceil(p / (rows * up[0])), math.ceil(q / (cols * up[1]))
-    items = n * blocks_p * blocks_q * math.ceil(c / wide)
+    items = n * blocks_p * blocks_q * (c // wide)
     launch(
         depthwise_kernel,
         math.ceil(items / BLOCK),
@@ -78,21 +79,19 @@ def _stream(
         bias_ptr=x if bias is None else bias,
         y_ptr=y,
         items=items,
-        c_units=c // unit,
         h=x.shape[2],
         w=x.shape[3],
         p=p,
         q=q,
         blocks_p=blocks_p,
         blocks_q=blocks_q,
-        blocks_c=math.ceil(c / wide),
-        **_unit_strides("x", x, "nchw", unit, "c"),
+        blocks_c=c // wide,
+        **_unit_strides("x", x, "nchw", wide, "c"),
         **_window(g, backward, rows, cols),
         HAS_BIAS=bias is not None,
         RELU=relu,
         INDEX=index(x, w, y),
         ACC=accumulator(x),
-        UNIT=unit,
         WIDE=wide,
         ROWS=rows,
         COLS=cols,
@@ -107,8 +106,11 @@ def _stream_nchw(
     n, c, p, q = y.shape
     up = g.stride if backward else (1, 1)
     rows = max(1, ROWS // up[0])
+    reached = _window(g, backward, rows, 1)
     wide = _wide(y, rows * up[0] * up[1], BLOCK_BYTES)
-    unit, unit_y = _unit(x, wide), math.gcd(q, wide * min(up[1], 2))
+    unit = _unit(x, wide, 3)
+    wide = _narrowed(wide, unit, reached["NUM_W"], reached["DOWN_W"], reached["NUM_H"])
+    unit_y = math.gcd(q, wide * min(up[1], 2))
     blocks_p, blocks_q = math.ceil(p / (rows * up[0])), math.ceil(q / (wide * up[1]))
     items = n * c * blocks_p * blocks_q
     launch(
@@ -127,7 +129,7 @@ def _stream_nchw(
         blocks_p=blocks_p,
         blocks_q=blocks_q,
         **_unit_strides("x", x, "nchw", unit, "w"),
-        **_window(g, backward, rows, 1),
+        **reached,
         HAS_BIAS=bias is not None,
         RELU=relu,
         INDEX=index(x, w, y),
@@ -142,10 +144,9 @@ def _stream_nchw(
 
 def _wgrad(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry) -> None:
     """dw in channels_last."""
-    wide = _wide(dy, g.r * g.s, SUM_BYTES)
+    unit = min(_unit(t, _wide(dy, g.r * g.s, SUM_BYTES), 1) for t in (dy, x))
     block_c = 16 if g.c <= 16 else 32
-    block_p = BLOCK * wide // block_c
-    unit = math.gcd(wide, g.c, *(t.stride(axis) for t in (dy, x) for axis in (0, 2, 3)))
+    block_p = BLOCK * unit // block_c
     blocks_p = math.ceil(g.p / ROWS)
     items = g.n * blocks_p * g.q
     programs = math.ceil(g.c / block_c)
@@ -181,8 +182,10 @@ def _wgrad(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry) -> None:
 def _wgrad_nchw(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry) -> None:
     """dw in NCHW: small maps have fewer lanes a program."""
     wide = 16 // dy.element_size()
-    unit, unit_y = _unit(x, wide), _unit(dy, wide)
     rows = ROWS if g.r * g.s <= 25 else ROWS // 2
+    unit = _unit(x, wide, 3)
+    wide = _narrowed(wide, unit, g.s, g.stride[1], (rows - 1) * g.stride[0] + g.r)
+    unit_y = _unit(dy, wide, 3)
     blocks_p, blocks_q = math.ceil(g.p / rows), math.ceil(g.q / wide)
     items = g.n * blocks_p * blocks_q
     warps = 4 if items > 64 else 2 if items > 32 else 1
@@ -232,16 +235,26 @@ def _wide(t: Tensor, values: int, limit: int) -> int:
     return wide
 
 
+def _narrowed(wide: int, unit: int, columns: int, stride: int, rows: int) -> int:
+    """As many of `wide` outputs as read at most LOADS times, or one unit."""
+    while wide > unit and math.ceil((columns + (wide - 1) * stride) / unit) * rows > LOADS:
+        wide //= 2
+    return wide
+
+
 def _size(t: Tensor) -> int:
     """Bytes of a value of `t` in the accumulator's dtype."""
     return 8 if t.element_size() == 8 else 4
 
 
-def _unit(t: Tensor, wide: int) -> int:
-    """How many adjacent columns of every row of `t` [n, c, h, w] can be read at once: a power of two up to `wide`."""
-    if t.shape[3] > 1 and t.stride(3) != 1:
+def _unit(t: Tensor, most: int, inner: int) -> int:
+    """How many neighbours along axis `inner` of `t` [n, c, h, w] always lie together, at a multiple of their number: a
+    power of two up to `most`."""
+    steps = [step if size > 1 else 0 for size, step in zip(t.shape, t.stride(), strict=True)]
+    step = steps.pop(inner)
+    if t.shape[inner] > 1 and step != 1:
         return 1
-    return math.gcd(wide, t.shape[3], *t.stride()[:3])
+    return math.gcd(most, t.shape[inner], *steps)
 
 
 def _unit_strides(name: str, t: Tensor, axes: str, unit: int, inner: str) -> dict[str, int]:
