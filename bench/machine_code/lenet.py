@@ -25,6 +25,7 @@ from kernels.common.launch import Launch, record
 from kernels.common.roofline import LIMITS, START, Code
 from kernels.lenet import lenet, plan
 from kernels.lenet.geometry import LeNetGeometry
+from kernels.lenet.style import WGRAD_TILES
 
 ALONE, SHARED = 4.0, 1 / 0.65
 SCHEDULERS = 4
@@ -91,22 +92,31 @@ def _stages(a: dict[str, Any], kernel: str, images: int) -> list[Stage]:
             ("fc1", True, ceil(features / a["BLOCK_N"]) / images, ceil(f1 / a["BLOCK_K"])),
             ("conv2", False, windows, 768 / a["BLOCK_C"]),
         ]
-    h, w = ((a[side] + 2 * a["PAD"] - 4) // 2 for side in "HW")
+    if "H1" in a:
+        h, w = a["H1"], a["W1"]
+    else:
+        h, w = ((a[side] + 2 * a["PAD"] - 4) // 2 for side in "HW")
     pixels = ((h - 4) // 2) * ((w - 4) // 2)
     inputs = (a["C2"] * pixels, a["F1"], a["F2"])
     if kernel == "wgrad_kernel":
         rows = [("fc", False, ceil(k / 64) / a["BLOCK_ROWS"], 1.0) for k in inputs]
-        convs = ((h * ceil(w / 2), 1), (pixels, 6))
-        return [*(("conv", False, n * parts / a["BLOCK_M"], 1.0) for n, parts in convs), *rows]
+        convs = ((h, ceil(w / 2), 1), ((h - 4) // 2, (w - 4) // 2, WGRAD_TILES))
+        return [*(("conv", False, tiles * _steps(*sides, a["BLOCK_M"]), 1.0) for *sides, tiles in convs), *rows]
     padded = ceil(images * (2 * h + 4) * (ceil(w / 2) * 4 + 4) / 1024) / images
     first = (ceil(images * h * ceil(w / 2) / a["BLOCK_1"]) / images, 3.0)
-    second = (ceil(images * pixels / a["BLOCK_2"]) / images, 384 / a["BLOCK_C"])
+    second = (ceil(images * pixels / a["BLOCK_2"]) / images, 288 / a["BLOCK_C"])
     return [
-        *([("padding", False, padded, 1.0)] if a["PADDED"] else []),
+        *([("padding", False, padded, 1.0)] if a["PREPARED"] else []),
         ("conv1", False, *first),
         ("conv2", False, *second),
         *(("fc", True, ceil(k / a["BLOCK_K"]) / images, 1.0) for k in inputs),
     ]
+
+
+def _steps(rows: int, columns: int, block: int) -> float:
+    """Steps an image of the weight gradient over its windows: a row, or a part of one, of several images each."""
+    parts = ceil(columns / block)
+    return rows * parts / (block // ceil(columns / parts))
 
 
 def cost(launch: Launch, images: int, target: str) -> Cost:
@@ -167,9 +177,10 @@ def _products(g: LeNetGeometry) -> dict[str, int]:
     """Multiply-adds an image of the convolutions' window products, zeros included: windows x patch x columns."""
     rows, cols = g.pooled1
     pairs = rows * ceil(cols / 2)
-    forward = pairs * 48 * 64 + g.pixels2 * 384 * 64
+    forward = pairs * 48 * 64 + g.pixels2 * 288 * 64
     backward = ceil(rows / 2) * ceil(cols / 4) * 768 * 64
-    wgrad = pairs * 64 * 64 + 6 * g.pixels2 * 64 * 64
+    steps = _steps(rows, ceil(cols / 2), 32) + WGRAD_TILES * _steps(*g.pooled2, 32)
+    wgrad = ceil(steps * 32 * 64 * 64)
     return {"forward": forward, "forward, training": forward, "backward": backward, "wgrad": wgrad}
 
 

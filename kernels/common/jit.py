@@ -21,7 +21,7 @@ def relu(b):
 def nearest_tf32(b):
     """float32 rounded to the nearest TF32 number (10 bits of fraction), ties away from zero; NaN and infinity stay."""
     bits = b.to(tl.int32, bitcast=True)
-    return tl.where(tl.abs(b) < float("inf"), ((bits + 0x1000) & -0x2000).to(tl.float32, bitcast=True), b)
+    return tl.where(b == b, ((bits + 0x1000) & -0x2000).to(tl.float32, bitcast=True), b)
 
 
 @triton.jit

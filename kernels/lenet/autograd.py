@@ -21,7 +21,7 @@ from kernels.lenet.geometry import LeNetGeometry
 PARAMETERS = slice(2, 12)
 OUTPUTS = ("scores", "prediction", "loss")
 _TENSORS = ", ".join(f"Tensor w{i}, Tensor b{i}" for i in range(1, 6))
-_KEPT = ", ".join(f"Tensor {name}" for name in ("y1", "code1", "y2", "code2", "h1", "h2", "packed"))
+_KEPT = ", ".join(f"Tensor {name}" for name in ("y1", "code1", "y2", "code2", "h1", "h2", "packed", "padded"))
 _STYLE = "int padding, bool average, bool tanh, ScalarType compute, str precision"
 
 
@@ -114,7 +114,7 @@ def _no_transform(name: str) -> Any:
 
 
 def _gradients_run(dy: Tensor, share: Tensor | None, x: Tensor, *rest: Any) -> Tensor:
-    weights, kept, (c1, padding, *style) = rest[:4], rest[4:11], rest[11:]
+    weights, kept, (c1, padding, *style) = rest[:4], rest[4:12], rest[12:]
     passes = _passes()
     g = _geometry(x, weights, c1, padding)
     dy = dy.contiguous() if share is None else dy  # the gradient of a mean's losses is one number, expanded
@@ -123,7 +123,7 @@ def _gradients_run(dy: Tensor, share: Tensor | None, x: Tensor, *rest: Any) -> T
 
 
 def _gradients_fake(dy: Tensor, share: Tensor | None, x: Tensor, *rest: Any) -> Tensor:
-    g = _geometry(x, rest[:4], rest[11], rest[12])
+    g = _geometry(x, rest[:4], rest[12], rest[13])
     return x.new_empty((sum(math.prod(shape) for shape in g.shapes),), dtype=rest[0].dtype)
 
 
@@ -140,7 +140,7 @@ lenet = register(
     OpSpec(
         "lenet",
         f"(Tensor x, Tensor? labels, {_TENSORS}, {_STYLE}, ScalarType dtype, str output, bool keep) -> "
-        "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+        f"({', '.join(['Tensor'] * 12)})",
         _run,
         _fake,
         _save,

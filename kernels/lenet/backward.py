@@ -15,7 +15,7 @@ barrier of a round and written again after the first two of the next.
 import triton
 import triton.language as tl
 
-from kernels.lenet.jit import divide, linear, product, slope
+from kernels.lenet.jit import divide, linear, operand, product, slope
 from kernels.lenet.windows import positions, window_product
 
 
@@ -33,6 +33,8 @@ def _spread(
     PIXELS: tl.constexpr,
     AVERAGE: tl.constexpr,
     TANH: tl.constexpr,
+    DTYPE: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):
     """dy2 [ROWS, features] -> dz2 at the four positions of every pool window."""
     o_f = o_n // PIXELS
@@ -53,7 +55,7 @@ def _spread(
             b_dz = tl.where(((b_code >> j) & 1) != 0, b_dy * 0.25, 0.0)
         else:
             b_dz = tl.where(b_code == j, b_dy, 0.0)
-        tl.store(p_dz + (j // 2 * (2 * PW) + j % 2) * 16, b_dz.to(dz_ptr.dtype.element_ty), mask=m)
+        tl.store(p_dz + (j // 2 * (2 * PW) + j % 2) * 16, operand(b_dz, DTYPE, PRECISION), mask=m)
 
 
 @triton.jit
@@ -87,7 +89,6 @@ def backward_kernel(
     AVERAGE: tl.constexpr,
     TANH: tl.constexpr,
     SCALED: tl.constexpr,
-    PACKED: tl.constexpr,
     DTYPE: tl.constexpr,
     CONV_PRECISION: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -108,6 +109,8 @@ def backward_kernel(
     # Windows of 2x4 pixels of y1, a last shorter one included.
     IH: tl.constexpr = (H1 + 1) // 2
     IW: tl.constexpr = (W1 + 3) // 4
+    # What is rounded stays so where a pool's code is 0, 1 or a quarter.
+    SPREAD_PRECISION: tl.constexpr = CONV_PRECISION if TANH else "ieee"
     zero = tl.full((), 0, tl.int64)
     o_row = tl.arange(0, ROWS)
     o_n = tl.arange(0, 128)
@@ -133,29 +136,32 @@ def backward_kernel(
         if SCALED:
             b_scale = tl.load(scale_ptr + (first + o_row) * stride_scale, mask=m_row, other=0.0).to(tl.float32)
             b_dscores = b_dscores * b_scale[:, None]
-        tl.store(ds_ptr + first * CLASSES + o_dscores, b_dscores.to(DTYPE), mask=m)
+        b_dscores = operand(b_dscores, DTYPE, PRECISION)
+        tl.store(ds_ptr + first * CLASSES + o_dscores, b_dscores, mask=m)
         m_w = (o_c < CLASSES)[:, None] & (o_n < F2)[None, :]
         b_w = tl.load(w5_ptr + (o_c[:, None] * F2 + o_n[None, :]), mask=m_w, other=0.0)
-        b_dh = product(b_dscores.to(DTYPE), b_w.to(DTYPE), tl.zeros((ROWS, 128), tl.float32), PRECISION)
+        b_dh = product(b_dscores, operand(b_w, DTYPE, PRECISION), tl.zeros((ROWS, 128), tl.float32), PRECISION)
         o_h = o_row[:, None] * F2 + o_n[None, :]
         m = m_row[:, None] & (o_n < F2)[None, :]
         b_h = tl.load(h2_ptr + first * F2 + o_h, mask=m, other=0.0).to(tl.float32)
-        tl.store(dh2 + o_h, (b_dh * slope(b_h, TANH)).to(DTYPE), mask=m)
+        tl.store(dh2 + o_h, operand(b_dh * slope(b_h, TANH), DTYPE, PRECISION), mask=m)
         tl.debug_barrier()
         b_dh = linear(dh2, w4_ptr, o_n, m_row, F2, F1, F1, 1, DTYPE, PRECISION, ROWS, 128, BLOCK_K)
         o_h = o_row[:, None] * F1 + o_n[None, :]
         m = m_row[:, None] & (o_n < F1)[None, :]
         b_h = tl.load(h1_ptr + first * F1 + o_h, mask=m, other=0.0).to(tl.float32)
-        tl.store(dh1 + o_h, (b_dh * slope(b_h, TANH)).to(DTYPE), mask=m)
+        tl.store(dh1 + o_h, operand(b_dh * slope(b_h, TANH), DTYPE, PRECISION), mask=m)
         tl.debug_barrier()
         for n_0 in range(0, FEATURES, BLOCK_N):
             o_k = n_0 + tl.arange(0, BLOCK_N)
             b_dy = linear(dh1, w3_ptr, o_k, m_row, F1, FEATURES, FEATURES, 1, DTYPE, PRECISION, ROWS, BLOCK_N, BLOCK_K)
             m_dy = m_row[:, None] & (o_k < FEATURES)[None, :]
-            tl.store(dy2 + (o_row[:, None] * FEATURES + o_k[None, :]), b_dy.to(DTYPE), mask=m_dy)
+            b_dy = operand(b_dy, DTYPE, CONV_PRECISION)
+            tl.store(dy2 + (o_row[:, None] * FEATURES + o_k[None, :]), b_dy, mask=m_dy)
             code2 = code2_ptr + first * SLOPES
             y2 = y2_ptr + first * FEATURES
-            _spread(b_dy, code2, y2, dz2, o_row, o_k, m_dy, C2, PW2, PX2, AVERAGE, TANH)
+            b_dy = b_dy.to(tl.float32)
+            _spread(b_dy, code2, y2, dz2, o_row, o_k, m_dy, C2, PW2, PX2, AVERAGE, TANH, DTYPE, SPREAD_PRECISION)
         tl.debug_barrier()
         for m_0 in range(0, images * (IH * IW), BLOCK_M):
             o_m = m_0 + tl.arange(0, BLOCK_M)
@@ -180,7 +186,7 @@ def backward_kernel(
                 4,
                 False,
                 True,
-                PACKED,
+                True,
                 DTYPE,
                 CONV_PRECISION,
                 BLOCK_M,
@@ -193,7 +199,7 @@ def backward_kernel(
             m_down = (m_m & (o_i * 2 + 1 < H1))[:, None]
             o_column = (o_j * 4)[:, None] + (o_f // 8 * 2)[None, :]
             m_left, m_right = o_column < W1, o_column + 1 < W1
-            tl.store(p_dy, b_0.to(DTYPE), mask=m_m[:, None] & m_left)
-            tl.store(p_dy + 8, b_1.to(DTYPE), mask=m_m[:, None] & m_right)
-            tl.store(p_dy + W1 * 8, b_2.to(DTYPE), mask=m_down & m_left)
-            tl.store(p_dy + (W1 + 1) * 8, b_3.to(DTYPE), mask=m_down & m_right)
+            tl.store(p_dy, operand(b_0, DTYPE, CONV_PRECISION), mask=m_m[:, None] & m_left)
+            tl.store(p_dy + 8, operand(b_1, DTYPE, CONV_PRECISION), mask=m_m[:, None] & m_right)
+            tl.store(p_dy + W1 * 8, operand(b_2, DTYPE, CONV_PRECISION), mask=m_down & m_left)
+            tl.store(p_dy + (W1 + 1) * 8, operand(b_3, DTYPE, CONV_PRECISION), mask=m_down & m_right)

@@ -2,7 +2,7 @@
 
 z[j][M, N] = patch[M, K] @ weight[K, N] of position j of the pool's window   (windows.py: all four in one product)
 y[M, N]    = pool over j of activation(z[j] + bias)
-M = images x pool windows (WIDE side by side count as one), N = WIDE x filters, K = 48 pixels of the patch x channels
+M = images x pool windows (WIDE side by side count as one), N = WIDE x filters, K = pixels of the patch x channels
 
 code, for backward. Max: the position of the maximum (0..3, the first among equals, the last NaN), or 4 where a ReLU cut
 it off. Average of ReLUs: bit j is set where position j passed. Average of tanhs: the slopes of the four.
@@ -11,7 +11,7 @@ it off. Average of ReLUs: bit j is set where position j passed. Average of tanhs
 import triton
 import triton.language as tl
 
-from kernels.lenet.jit import activation, divide, larger
+from kernels.lenet.jit import activation, divide, larger, operand
 from kernels.lenet.windows import positions, window_product
 
 
@@ -45,14 +45,18 @@ def conv_pool(
     AVERAGE: tl.constexpr,
     TANH: tl.constexpr,
     KEEP: tl.constexpr,
-    PACKED: tl.constexpr,
+    PREPARED: tl.constexpr,
     DTYPE: tl.constexpr,
     PRECISION: tl.constexpr,
+    NEXT_PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_K: tl.constexpr,
     STAGES: tl.constexpr,
 ):
-    """One convolution with its activation and pool for `images` images; x, y and code begin at the first of them."""
+    """One convolution with its activation and pool for `images` images; x, y and code begin at the first of them.
+
+    NEXT_PRECISION: that of the layer that reads y.
+    """
     COLUMNS: tl.constexpr = (PW + WIDE - 1) // WIDE
     o_n = tl.arange(0, WIDE * KPAD)
     o_f = o_n % KPAD
@@ -82,7 +86,7 @@ def conv_pool(
             PAD,
             INNER,
             False,
-            PACKED,
+            PREPARED,
             DTYPE,
             PRECISION,
             BLOCK_M,
@@ -144,4 +148,4 @@ def conv_pool(
                 b_code = tl.where(b_y <= 0, 4, b_code)
             tl.store(p_code, b_code.to(tl.uint8), mask=m_y)
             b_y = activation(b_y, TANH)
-        tl.store(p_y, tl.where(m_f[None, :], b_y, 0.0).to(DTYPE), mask=m_y)
+        tl.store(p_y, operand(tl.where(m_f[None, :], b_y, 0.0), DTYPE, NEXT_PRECISION), mask=m_y)

@@ -4,17 +4,15 @@ A program takes IMAGES images at a time through all five layers:
 
     copy with zeros around, where the plan says so: conv1 then has no edges to test
     conv1, activation, pool   M = images x pairs of pooled pixels, K = 48, N = 4 x 2 x 8   -> y1
-    conv2, activation, pool   M = images x pooled pixels, K = 48 x 8, N = 4 x 16           -> y2
+    conv2, activation, pool   M = images x pooled pixels, K = 36 x 8, N = 4 x 16           -> y2
     fc1, fc2, fc3             M = images                                                   -> h1, h2, scores
 
 y1, y2, h1, h2 pass between the layers through memory that the program alone writes and reads: a barrier stands between
 the writes of a layer and the reads of the next. Without KEEP they are the program's own scratch, overwritten by its
-next images, and stay in the L2 cache; with KEEP they are what backward needs, an image's own. Between the last read of
+next images, and stay in the L2 cache; with KEEP they are what backward needs, an image's own. So are the padded images,
+which the first barrier follows, and which are read no more after the second. Between the last read of
 a buffer in one round and its first write in the next there is a barrier too: y1's reads end before the second barrier,
 y2's before the third, h1's before the fourth, and h2's before the first three of the next round.
-
-The padded images are the program's own in either case; a barrier follows their writes, and their reads end before the
-barrier after conv1.
 
 Every zero of the window matrices meets a pixel of the patch, so that an infinite pixel or activation gives NaN.
 """
@@ -23,7 +21,7 @@ import triton
 import triton.language as tl
 
 from kernels.lenet.conv_pool import conv_pool
-from kernels.lenet.jit import activation, linear, linear_one
+from kernels.lenet.jit import activation, linear, linear_one, operand
 from kernels.lenet.windows import pad_images
 
 
@@ -43,7 +41,7 @@ def _linear(
 ):
     """x [ROWS, K] @ w [N, K]^T for the columns o_n."""
     if ROWS == 1:
-        return linear_one(x_ptr, w_ptr, o_n, K, N, DTYPE, BLOCK_N, BLOCK_K)
+        return linear_one(x_ptr, w_ptr, o_n, K, N, DTYPE, PRECISION, BLOCK_N, BLOCK_K)
     return linear(x_ptr, w_ptr, o_n, m_row, K, N, 1, K, DTYPE, PRECISION, ROWS, BLOCK_N, BLOCK_K)
 
 
@@ -86,8 +84,7 @@ def forward_kernel(
     TANH: tl.constexpr,
     KEEP: tl.constexpr,
     OUTPUT: tl.constexpr,
-    PACKED: tl.constexpr,
-    PADDED: tl.constexpr,
+    PREPARED: tl.constexpr,
     DTYPE: tl.constexpr,
     CONV_PRECISION: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -106,6 +103,7 @@ def forward_kernel(
 ):
     """Y1_SIZE ... H2_SIZE: elements of a program's scratch without KEEP, where y1_ptr alone is read.
 
+    PREPARED: pack_kernel has laid out the convolutions' weights, and images are copied with zeros around them first.
     OUTPUT: "scores"; "prediction" = probabilities and class; "loss" = cross-entropy and its gradient in scores.
     """
     H1: tl.constexpr = (H + 2 * PAD - 4) // 2
@@ -136,9 +134,23 @@ def forward_kernel(
             h1 = y2 + Y2_SIZE
             h2 = h1 + H1_SIZE
         x = x_ptr + first * (H * W)
-        if PADDED:
-            x = padded_ptr + tl.program_id(0).to(tl.int64) * (IMAGES * PADDED_H * PADDED_W)
-            pad_images(x_ptr + first * (H * W), x, images, H, W, PAD, PADDED_H, PADDED_W, 2 * W1 + 4, DTYPE, 1024)
+        if PREPARED:
+            place = first if KEEP else tl.program_id(0).to(tl.int64) * IMAGES
+            x = padded_ptr + place * (PADDED_H * PADDED_W)
+            pad_images(
+                x_ptr + first * (H * W),
+                x,
+                images,
+                H,
+                W,
+                PAD,
+                PADDED_H,
+                PADDED_W,
+                2 * W1 + 4,
+                DTYPE,
+                CONV_PRECISION,
+                1024,
+            )
             tl.debug_barrier()
         conv_pool(
             x,
@@ -148,23 +160,24 @@ def forward_kernel(
             y1,
             code1_ptr + first * (H1 * W1 * 8 * CODE),
             images,
-            PADDED_H if PADDED else H,
-            PADDED_W if PADDED else W,
+            PADDED_H if PREPARED else H,
+            PADDED_W if PREPARED else W,
             1,
             1,
             C1,
             8,
             2,
-            0 if PADDED else PAD,
+            0 if PREPARED else PAD,
             H1,
             W1,
-            PADDED,
+            PREPARED,
             True,
             AVERAGE,
             TANH,
             KEEP,
-            PACKED,
+            PREPARED,
             DTYPE,
+            CONV_PRECISION,
             CONV_PRECISION,
             BLOCK_1,
             16,
@@ -189,14 +202,15 @@ def forward_kernel(
             0,
             (H1 - 4) // 2,
             (W1 - 4) // 2,
-            False,
+            True,
             False,
             AVERAGE,
             TANH,
             KEEP,
-            PACKED,
+            PREPARED,
             DTYPE,
             CONV_PRECISION,
+            PRECISION,
             BLOCK_2,
             BLOCK_C,
             STAGES,
@@ -205,12 +219,12 @@ def forward_kernel(
         b_h = _linear(y2, w3_ptr, o_n, m_row, FEATURES, F1, DTYPE, PRECISION, ROWS, 128, BLOCK_K)
         b_h += tl.load(b3_ptr + o_n, mask=o_n < F1, other=0.0).to(tl.float32)[None, :]
         p_h = h1 + (o_row[:, None] * F1 + o_n[None, :])
-        tl.store(p_h, activation(b_h, TANH).to(DTYPE), mask=m_row[:, None] & (o_n < F1)[None, :])
+        tl.store(p_h, operand(activation(b_h, TANH), DTYPE, PRECISION), mask=m_row[:, None] & (o_n < F1)[None, :])
         tl.debug_barrier()
         b_h = _linear(h1, w4_ptr, o_n, m_row, F1, F2, DTYPE, PRECISION, ROWS, 128, BLOCK_K)
         b_h += tl.load(b4_ptr + o_n, mask=o_n < F2, other=0.0).to(tl.float32)[None, :]
         p_h = h2 + (o_row[:, None] * F2 + o_n[None, :])
-        tl.store(p_h, activation(b_h, TANH).to(DTYPE), mask=m_row[:, None] & (o_n < F2)[None, :])
+        tl.store(p_h, operand(activation(b_h, TANH), DTYPE, PRECISION), mask=m_row[:, None] & (o_n < F2)[None, :])
         tl.debug_barrier()
         b_z = _linear(h2, w5_ptr, o_c, m_row, F2, CLASSES, DTYPE, PRECISION, ROWS, COLUMNS, BLOCK_K)
         b_z += tl.load(b5_ptr + o_c, mask=o_c < CLASSES, other=0.0).to(tl.float32)[None, :]

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from kernels.common.jit import dot
+from kernels.common.jit import dot, nearest_tf32
 
 
 @triton.jit
@@ -21,12 +21,23 @@ def halves(b):
 
 
 @triton.jit
+def operand(b, DTYPE: tl.constexpr, PRECISION: tl.constexpr):
+    """b in DTYPE, for TF32 products rounded to the nearest of TF32's numbers, of which tensor cores would cut the rest.
+
+    Done where an operand is written, so that no product that reads it has to.
+    """
+    b = b.to(DTYPE)
+    if DTYPE == tl.float32 and (PRECISION == "tf32" or PRECISION == "tf32 portable"):
+        b = nearest_tf32(b)
+    return b
+
+
+@triton.jit
 def product(b_a, b_b, b_acc, PRECISION: tl.constexpr):
     """b_acc + b_a @ b_b. "tf32x3": three TF32 products of the halves of float32 numbers, for float32's accuracy.
 
-    Triton's own tf32x3 takes five times the instructions to split a number, since it keeps infinities. "tf32" leaves it
-    to the tensor cores to drop the bits that TF32 lacks: rounding them at every use would take as many instructions as
-    "tf32x3" does.
+    Triton's own tf32x3 takes five times the instructions to split a number, since it keeps infinities. TF32's operands
+    are rounded already (`operand`).
     """
     if PRECISION == "tf32x3" and b_a.dtype == tl.float32:
         b_a_big, b_a_small = halves(b_a)
@@ -34,7 +45,7 @@ def product(b_a, b_b, b_acc, PRECISION: tl.constexpr):
         b_acc = dot(b_a_small, b_b_big, b_acc, "tf32 rounded")
         b_acc = dot(b_a_big, b_b_small, b_acc, "tf32 rounded")
         return dot(b_a_big, b_b_big, b_acc, "tf32 rounded")
-    return dot(b_a, b_b, b_acc, "tf32 rounded" if PRECISION == "tf32" else PRECISION)
+    return dot(b_a, b_b, b_acc, "ieee" if PRECISION == "ieee" else "tf32 rounded")
 
 
 @triton.jit
@@ -87,7 +98,7 @@ def linear(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """x [ROWS, K] @ w [K, N] for the columns o_n; x has dense rows, those without m_row count as zero."""
+    """x [ROWS, K] @ w [K, N] for the columns o_n; x has dense rows of operands, those without m_row count as zero."""
     p_x = x_ptr + tl.arange(0, ROWS)[:, None] * K
     b_y = tl.zeros((ROWS, BLOCK_N), tl.float32)
     for k_0 in range(0, K, BLOCK_K):
@@ -96,7 +107,7 @@ def linear(
         b_x = tl.load(p_x + o_k[None, :], mask=m_row[:, None] & m_k[None, :], other=0.0)
         o_w = o_k[:, None] * STRIDE_K + o_n[None, :] * STRIDE_N
         b_w = tl.load(w_ptr + o_w, mask=m_k[:, None] & (o_n < N)[None, :], other=0.0)
-        b_y = product(b_x.to(DTYPE), b_w.to(DTYPE), b_y, PRECISION)
+        b_y = product(b_x.to(DTYPE), operand(b_w, DTYPE, PRECISION), b_y, PRECISION)
     return b_y
 
 
@@ -108,6 +119,7 @@ def linear_one(
     K: tl.constexpr,
     N: tl.constexpr,
     DTYPE: tl.constexpr,
+    PRECISION: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
@@ -119,5 +131,5 @@ def linear_one(
         b_x = tl.load(x_ptr + o_k, mask=m_k, other=0.0).to(tl.float32)
         p_w = w_ptr + (o_n[:, None] * K + o_k[None, :])
         b_w = tl.load(p_w, mask=(o_n < N)[:, None] & m_k[None, :], other=0.0)
-        b_y += b_w.to(DTYPE).to(tl.float32) * b_x[None, :]
+        b_y += operand(b_w, DTYPE, PRECISION).to(tl.float32) * b_x[None, :]
     return tl.sum(b_y, axis=1)[None, :]

@@ -18,7 +18,7 @@ from kernels.lenet.forward import forward_kernel
 from kernels.lenet.geometry import LeNetGeometry
 from kernels.lenet.pack import pack_kernel
 from kernels.lenet.reduce import reduce_kernel
-from kernels.lenet.style import FORWARD_PACKED, PACKED, Style, kept_shapes
+from kernels.lenet.style import FORWARD_PACKED, PACKED, WGRAD_TILES, Style, kept_shapes
 from kernels.lenet.wgrad import wgrad_kernel
 
 PACK_BLOCK = 512
@@ -62,16 +62,16 @@ def forward(
     sizes = [-(-images * size // 16) * 16 for size in (g.pixels1 * 8, g.features, g.f1, g.f2)]
     kept = [x.new_empty(shape, dtype=dtype) for shape, dtype in kept_shapes(g, style)] if keep else []
     if keep:
-        y1, code1, y2, code2, h1, h2, packed = kept
+        y1, code1, y2, code2, h1, h2, packed, padded = kept
     else:
         y1 = x.new_empty((programs * sum(sizes),), dtype=style.compute)
         code1 = y2 = code2 = h1 = h2 = y1
-        packed = x.new_empty((FORWARD_PACKED,), dtype=style.compute) if chosen.packed else y1
-    if keep or chosen.packed:
+        packed = padded = y1
+        if chosen.prepared:
+            packed = x.new_empty((FORWARD_PACKED,), dtype=style.compute)
+            padded = x.new_empty((programs * images, *g.padded), dtype=style.compute)
+    if chosen.prepared:
         _pack(parameters, packed, g, style, transposed=keep)
-    padded = y1
-    if chosen.padded:
-        padded = x.new_empty((programs * images * g.padded[0] * g.padded[1],), dtype=style.compute)
     # What is not asked for is not written: any pointer will do.
     scores, *rest = outputs
     share, classes, loss = (scores if t is None else t for t in rest)
@@ -102,8 +102,7 @@ def forward(
         **style.arguments,
         KEEP=keep,
         OUTPUT=output,
-        PACKED=keep or chosen.packed,
-        PADDED=chosen.padded,
+        PREPARED=chosen.prepared,
         IMAGES=images,
         **dict(zip(("Y1_SIZE", "Y2_SIZE", "H1_SIZE", "H2_SIZE"), sizes, strict=True)),
         ROWS=1 if images == 1 else max(16, images),
@@ -130,6 +129,7 @@ def _pack(parameters: Sequence[Tensor], packed: Tensor, g: LeNetGeometry, style:
         C1=g.c1,
         C2=g.c2,
         DTYPE=style.type,
+        PRECISION=style.arguments["CONV_PRECISION"],
         BLOCK=PACK_BLOCK,
     )
 
@@ -152,19 +152,19 @@ def backward(
     ds, dh2, dh1, dy2 = (x.new_empty(shape, dtype=dtype) for shape, dtype in rows)
     dy1 = torch.empty_like(kept[0])
     _backward_data(dy, share, weights, kept, (ds, dh2, dh1, dy2, dy1), g, style)
-    y1, code1, y2, code2, h1, h2, _ = kept
+    y1, code1, y2, code2, h1, h2, _, padded = kept
     multiprocessors = _multiprocessors(x.device)
     chosen = plan.wgrad_plan(g.n, g.pixels1, g.pixels2, multiprocessors, style.compute.itemsize)
     splits = dict(zip(("splits1", "splits2", "splits3"), chosen.splits, strict=True))
     linear = sum(math.prod(shape) for shape in g.shapes[4:])
-    sizes = (chosen.splits[0] * 65 * 64, 6 * chosen.splits[1] * 65 * 64, chosen.splits[2] * linear)
+    sizes = (chosen.splits[0] * 65 * 64, WGRAD_TILES * chosen.splits[1] * 65 * 64, chosen.splits[2] * linear)
     parts = [x.new_empty((size,), dtype=torch.float32) for size in sizes]
     parts_by_name: dict[str, Any] = dict(zip(("part1_ptr", "part2_ptr", "part3_ptr"), parts, strict=True))
     tiles = sum(math.ceil(width / 64) for width in (g.features, g.f1, g.f2))
     launch(
         wgrad_kernel,
-        chosen.splits[0] + 6 * chosen.splits[1] + tiles * chosen.splits[2],
-        x_ptr=x,
+        chosen.splits[0] + WGRAD_TILES * chosen.splits[1] + tiles * chosen.splits[2],
+        padded_ptr=padded,
         y1_ptr=y1,
         dy1_ptr=dy1,
         code1_ptr=code1,
@@ -179,9 +179,8 @@ def backward(
         **parts_by_name,
         n=g.n,
         **splits,
-        H=g.h,
-        W=g.w,
-        PAD=g.padding,
+        H1=g.pooled1[0],
+        W1=g.pooled1[1],
         **_sizes(g),
         **style.arguments,
         BLOCK_M=chosen.block_m,
@@ -220,7 +219,7 @@ def _backward_data(
     images = plan.images_at_a_time(g.n, multiprocessors)
     chosen = plan.backward_plans(style.compute.itemsize)[images]
     programs = plan.programs(g.n, images, multiprocessors)
-    _, _, y2, code2, h1, h2, packed = kept
+    _, _, y2, code2, h1, h2, packed, _ = kept
     ds, dh2, dh1, dy2, dy1 = gradients
     h, w = g.pooled1
     launch(
@@ -247,7 +246,6 @@ def _backward_data(
         **_sizes(g),
         **style.arguments,
         SCALED=share is not None,
-        PACKED=True,
         IMAGES=images,
         ROWS=max(16, images),
         COLUMNS=_columns(g.classes),

@@ -22,8 +22,8 @@ class Forward:
 
     block_c, block_k: inputs a step of conv2 and of a linear layer. conv_stages: 1 loads the convolutions' operands
     through the L1 cache, where a pixel is found again by the other windows over it and the window matrix by the next
-    tile; more copy ahead past it, for programs that are alone. packed: whether the window matrices are prepared by a
-    launch of their own; padded: whether images are first copied with zeros around them.
+    tile; more copy ahead past it, for programs that are alone. prepared: whether the window matrices are laid out by a
+    launch of their own, and images first copied with zeros around them; backward needs both.
     """
 
     images: int
@@ -34,8 +34,7 @@ class Forward:
     num_warps: int
     num_stages: int
     conv_stages: int
-    packed: bool
-    padded: bool
+    prepared: bool
 
 
 @dataclass(frozen=True)
@@ -76,9 +75,9 @@ def forward_plans(itemsize: int, keep: bool) -> dict[int, Forward]:
     """
     block_c, block_k, block_1 = 64 // itemsize, 64 // itemsize, 64 if keep or itemsize == 2 else 128
     return {
-        LATENCY: Forward(1, 64, 32, block_c, 32 * itemsize, 8, 3, 3, False, False),
-        MIDDLE: Forward(4, 64, 64, block_c, block_k, 4, 2, 1, True, True),
-        THROUGHPUT: Forward(16, block_1, 64, block_c if keep else 32, block_k, 4, 2, 1, True, True),
+        LATENCY: Forward(1, 64, 32, block_c, 32 * itemsize, 8, 3, 3, keep),
+        MIDDLE: Forward(4, 64, 64, block_c, block_k, 4, 2, 1, True),
+        THROUGHPUT: Forward(16, block_1, 64, block_c if keep else 32, block_k, 4, 2, 1, True),
     }
 
 
@@ -125,6 +124,6 @@ def wgrad_plan(n: int, pixels1: int, pixels2: int, multiprocessors: int, itemsiz
     places = RESIDENT * multiprocessors
     block_m, block_rows = 32, 64 // itemsize
     longest = (n * pixels1 // (2 * block_m), n * pixels2 // (2 * block_m), n // (4 * block_rows))
-    wanted = (places * 2 // 5, places // 12, max(1, places // 132))
+    wanted = (places * 2 // 5, places // 10, max(1, places // 132))
     splits = tuple(max(1, min(w, most)) for w, most in zip(wanted, longest, strict=True))
     return Wgrad(block_m, block_rows, (splits[0], splits[1], splits[2]), 4, 2)

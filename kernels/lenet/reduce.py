@@ -22,6 +22,7 @@ def _fold(
 ):
     """Entries o of a convolution's gradients, weight [K, C, 5, 5] then bias [K], from the parts of its windows."""
     WEIGHTS: tl.constexpr = K * C * 25
+    SIDE: tl.constexpr = 4 + 2 * WIDE
     N: tl.constexpr = 4 * WIDE * KPAD
     m_w = o < WEIGHTS
     m = o < WEIGHTS + K
@@ -33,9 +34,9 @@ def _fold(
     for s_0 in range(0, splits, 16):
         o_split = s_0 + tl.arange(0, 16)
         for j in tl.static_range(4 * WIDE):  # (dy, window, dx)
-            o_k = ((o_r + j // (2 * WIDE)) * 8 + o_s + j % (2 * WIDE)) * CPAD + o_c
+            o_k = ((o_r + j // (2 * WIDE)) * SIDE + o_s + j % (2 * WIDE)) * CPAD + o_c
             o_part = tl.where(m_w, o_k // 64 * splits, 0)[None, :] + o_split[:, None]
-            o_n = j // 2 * (2 * KPAD) + o_f * 2 + j % 2
+            o_n = (j // 2 % WIDE * KPAD + o_f) * 4 + (j // (2 * WIDE) * 2 + j % 2)
             o_entry = tl.where(m_w, o_k % 64, 64) * N + o_n
             p_part = part_ptr + (o_part * (65 * N) + o_entry[None, :])
             b_sum += tl.sum(tl.load(p_part, mask=(o_split < splits)[:, None] & m[None, :], other=0.0), axis=0)

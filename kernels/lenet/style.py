@@ -11,10 +11,12 @@ import triton.language as tl
 from kernels.common.precision import product_tf32_allowed, tf32_allowed
 from kernels.lenet.geometry import LeNetGeometry
 
-FORWARD_PACKED = 48 * 64 + 48 * 8 * 64
+FORWARD_PACKED = 48 * 64 + 36 * 8 * 64
 """Entries of the window matrices of conv1 and conv2."""
 PACKED = FORWARD_PACKED + 48 * 16 * 64
 """The same, and those of conv2 transposed."""
+WGRAD_TILES = -(-36 * 8 // 64)
+"""Tiles of 64 rows that hold the gradient of conv2's window matrix."""
 _TYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
 # Three products of the two halves of each number: float32's accuracy on tensor cores. AMD has no TF32 to build it of.
 _FLOAT32 = "ieee" if torch.version.hip else "tf32x3"
@@ -25,8 +27,8 @@ class Style:
     """What is computed, and in which numbers.
 
     average: pool by mean instead of maximum; tanh: instead of ReLU. compute: dtype of the factors of all products and
-    of the layers' outputs; sums are float32. precision: for compute float32, "float32", "tf32" (factors cut to TF32),
-    or "flags", what torch's flags say when a pass runs.
+    of the layers' outputs; sums are float32. precision: for compute float32, "float32", "tf32" (factors rounded to TF32
+    where they are written), or "flags", what torch's flags say when a pass runs.
     """
 
     average: bool
@@ -70,7 +72,7 @@ class Style:
 
 
 def kept_shapes(g: LeNetGeometry, style: Style) -> list[tuple[tuple[int, ...], torch.dtype]]:
-    """Shape and dtype of y1, code1, y2, code2, h1, h2 and the window matrices, as backward needs them."""
+    """Shape and dtype of y1, code1, y2, code2, h1, h2, the window matrices and the padded images, for backward."""
     width1, code1 = style.code_width(8, 8)
     width2, code2 = style.code_width(16, g.c2)
     return [
@@ -81,4 +83,5 @@ def kept_shapes(g: LeNetGeometry, style: Style) -> list[tuple[tuple[int, ...], t
         ((g.n, g.f1), style.compute),
         ((g.n, g.f2), style.compute),
         ((PACKED,), style.compute),
+        ((g.n, *g.padded), style.compute),
     ]

@@ -3,9 +3,9 @@
 A 2x2 window of convolution outputs reads a patch of 6 x 6 pixels, two windows side by side one of 6 x 8. All outputs of
 all filters are one product:
 
-    z[M, 4 * WIDE * KPAD] = patch[M, 48 * CPAD] @ weight[48 * CPAD, 4 * WIDE * KPAD]
+    z[M, 4 * WIDE * KPAD] = patch[M, 6 * SIDE * CPAD] @ weight[6 * SIDE * CPAD, 4 * WIDE * KPAD]
     M       images x pool windows, WIDE (1 or 2) of one row taken together
-    48      6 rows x 8 columns of the patch; for one window the last two columns are zero
+    SIDE    columns of the patch, 4 + 2 * WIDE
     CPAD    channels of the source, padded to a power of two
     columns (dy, window, filter, dx): neighbouring columns are neighbouring pixels
 """
@@ -13,7 +13,7 @@ all filters are one product:
 import triton
 import triton.language as tl
 
-from kernels.lenet.jit import divide, product, slope
+from kernels.lenet.jit import divide, operand, product, slope
 
 
 @triton.jit
@@ -34,8 +34,9 @@ def window_weight(
     """
     o_c = o_k % CPAD
     o_f = o_n // 2 % KPAD
-    o_r = o_k // (8 * CPAD) - o_n // (2 * WIDE * KPAD)
-    o_s = o_k // CPAD % 8 - (o_n % 2 + o_n // (2 * KPAD) % WIDE * 2)
+    o_row, o_column = divide(o_k // CPAD, 4 + 2 * WIDE)
+    o_r = o_row - o_n // (2 * WIDE * KPAD)
+    o_s = o_column - (o_n % 2 + o_n // (2 * KPAD) % WIDE * 2)
     m = (o_r >= 0) & (o_r < 5) & (o_s >= 0) & (o_s < 5) & (o_c < C) & (o_f < K)
     if FLIP:
         o_w = o_c * (K * 25) + (o_f * 25 + 24) - o_r * 5 - o_s
@@ -56,6 +57,7 @@ def pad_images(
     PADDED_W: tl.constexpr,
     COLUMNS: tl.constexpr,
     DTYPE: tl.constexpr,
+    PRECISION: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Images [H, W] with zeros around them: [PADDED_H, PADDED_W], where every patch lies inside.
@@ -72,7 +74,7 @@ def pad_images(
         m = o_image < images
         m_x = m & (o_h >= 0) & (o_h < H) & (o_w >= 0) & (o_w < LAST)
         b_x = tl.load(x_ptr + (o_image * (H * W) + o_h * W + o_w), mask=m_x, other=0.0)
-        tl.store(padded_ptr + o, b_x.to(DTYPE), mask=m)
+        tl.store(padded_ptr + o, operand(b_x, DTYPE, PRECISION), mask=m)
 
 
 @triton.jit
@@ -81,18 +83,17 @@ def load_inner_patch(
     o_image,
     o_i,
     o_j,
-    k_0,
+    o_k,
     H: tl.constexpr,
     W: tl.constexpr,
     CPAD: tl.constexpr,
     WIDE: tl.constexpr,
-    BLOCK_K: tl.constexpr,
 ):
-    """`load_patch` where all 6 rows and 8 columns of every patch lie inside the map: nothing to test."""
-    o_k = k_0 + tl.arange(0, BLOCK_K)
+    """Columns o_k of the patches of windows (o_i, WIDE * o_j ...), all of which lie inside their map: nothing to test."""
+    o_r, o_rest = divide(o_k, (4 + 2 * WIDE) * CPAD)
     o_window = o_image * (H * W * CPAD) + (o_i * 2 * W + o_j * (2 * WIDE)) * CPAD
     p_window = x_ptr + o_window
-    return tl.load(p_window[:, None] + (o_k // (8 * CPAD) * (W * CPAD) + o_k % (8 * CPAD))[None, :])
+    return tl.load(p_window[:, None] + (o_r * (W * CPAD) + o_rest)[None, :])
 
 
 @triton.jit
@@ -102,28 +103,25 @@ def load_patch(
     o_i,
     o_j,
     m_m,
-    k_0,
+    o_k,
     H: tl.constexpr,
     W: tl.constexpr,
     CPAD: tl.constexpr,
-    WIDE: tl.constexpr,
     PAD: tl.constexpr,
-    BLOCK_K: tl.constexpr,
 ):
-    """Columns k_0 ... of the patches [BLOCK_M, BLOCK_K] of windows (o_i, o_j) in maps x [image, H, W, CPAD]."""
+    """Columns o_k of the patches of pairs of windows in maps x [image, H, W, CPAD]."""
     # As far as the last window of a row reaches; what is beyond counts as zero. With padding it is no pixel anyway.
     REACH: tl.constexpr = (W + 2 * PAD) // 2 * 2
-    o_k = k_0 + tl.arange(0, BLOCK_K)
     o_c = o_k % CPAD
     o_s = o_k // CPAD % 8
     o_r = o_k // (8 * CPAD)
-    m = m_m[:, None] & ((o_s < 4 + 2 * WIDE) & (o_r < 6))[None, :]
-    o_j *= 2 * WIDE
+    m = m_m[:, None]
+    o_j *= 4
     if PAD > 0:
         o_h = (o_i * 2 - PAD)[:, None] + o_r[None, :]
         o_w = (o_j - PAD)[:, None] + o_s[None, :]
         m = m & (o_h >= 0) & (o_h < H) & (o_w >= 0) & (o_w < W)
-    if WIDE > 1 and PAD == 0 and REACH % 4 != 0:
+    if PAD == 0 and REACH % 4 != 0:
         m = m & (o_j[:, None] + o_s[None, :] < REACH)
     o_window = o_image * (H * W * CPAD) + ((o_i * 2 - PAD) * W + o_j - PAD) * CPAD
     p_window = x_ptr + o_window
@@ -149,7 +147,7 @@ def window_product(
     PAD: tl.constexpr,
     INNER: tl.constexpr,
     FLIP: tl.constexpr,
-    PACKED: tl.constexpr,
+    PREPARED: tl.constexpr,
     DTYPE: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr,
@@ -158,21 +156,26 @@ def window_product(
 ):
     """z [BLOCK_M, 4 * WIDE * KPAD] of the windows (o_i, WIDE * o_j ...).
 
+    INNER: every patch lies inside the map; else windows come in pairs. PREPARED: x and the packed weights are operands.
     STAGES: 1 loads through the L1 cache, more copy ahead into shared memory and pass it by.
     """
     N: tl.constexpr = 4 * WIDE * KPAD
+    SIZE: tl.constexpr = 6 * (4 + 2 * WIDE) * CPAD
     o_n = tl.arange(0, N)
     b_z = tl.zeros((BLOCK_M, N), tl.float32)
-    for k_0 in tl.range(0, 48 * CPAD, BLOCK_K, num_stages=STAGES):
-        if INNER:
-            b_x = load_inner_patch(x_ptr, o_image, o_i, o_j, k_0, H, W, CPAD, WIDE, BLOCK_K)
-        else:
-            b_x = load_patch(x_ptr, o_image, o_i, o_j, m_m, k_0, H, W, CPAD, WIDE, PAD, BLOCK_K)
+    for k_0 in tl.range(0, SIZE, BLOCK_K, num_stages=STAGES):
         o_k = k_0 + tl.arange(0, BLOCK_K)
-        if PACKED:
-            b_w = tl.load(packed_ptr + o_n[None, :] * (48 * CPAD) + o_k[:, None])
+        if INNER:
+            b_x = load_inner_patch(x_ptr, o_image, o_i, o_j, o_k, H, W, CPAD, WIDE)
+        else:
+            tl.static_assert(WIDE == 2)
+            b_x = load_patch(x_ptr, o_image, o_i, o_j, m_m, o_k, H, W, CPAD, PAD)
+        if PREPARED:
+            b_w = tl.load(packed_ptr + o_n[None, :] * SIZE + o_k[:, None])
         else:
             b_w = window_weight(w_ptr, o_k[:, None], o_n[None, :], C, CPAD, K, KPAD, WIDE, FLIP)
+            b_w = operand(b_w, DTYPE, PRECISION)
+            b_x = operand(b_x, DTYPE, PRECISION)
         b_z = product(b_x.to(DTYPE), b_w.to(DTYPE), b_z, PRECISION)
     return b_z
 
@@ -196,7 +199,6 @@ def window_gradient(
     y_ptr,
     code_ptr,
     o_image,
-    o_i,
     o_j,
     m_m,
     K: tl.constexpr,
@@ -208,27 +210,44 @@ def window_gradient(
     AVERAGE: tl.constexpr,
     TANH: tl.constexpr,
 ):
-    """dz [BLOCK_M, 4 * WIDE * KPAD]: the gradient dy of pooled pixels spread over the positions of their windows."""
-    o_n = tl.arange(0, 4 * WIDE * KPAD)
-    o_f = o_n // 2 % KPAD
-    o_x = o_n // (2 * KPAD) % WIDE
-    o_place = o_n // (2 * WIDE * KPAD) * 2 + o_n % 2
+    """dz [BLOCK_M, WIDE * KPAD * 4]: the gradient dy of pooled pixels spread over the positions of their windows.
+
+    Of one row of windows in each image. dy and its code are read once and repeated in registers.
+    """
+    BLOCK_M: tl.constexpr = m_m.shape[0]
+    o_n = tl.arange(0, WIDE * KPAD)
+    o_f = o_n % KPAD
+    o_x = o_n // KPAD
     m = m_m[:, None] & (o_f < K)[None, :]
     if PW % WIDE != 0:
         m = m & ((o_j * WIDE)[:, None] + o_x[None, :] < PW)
-    o_pixel = o_i * PW + o_j * WIDE
+    o_pixel = o_j * WIDE
     if CHANNELS_LAST:
-        o_y = ((o_image * (PH * PW) + o_pixel) * KPAD)[:, None] + (o_x * KPAD + o_f)[None, :]
+        o_y = ((o_image * (PH * PW) + o_pixel) * KPAD)[:, None] + o_n[None, :]
     else:
         o_y = (o_image * (K * PH * PW) + o_pixel)[:, None] + (o_f * (PH * PW) + o_x)[None, :]
     b_dy = tl.load(dy_ptr + o_y, mask=m, other=0.0).to(tl.float32)
+    o_4 = tl.arange(0, 4 * WIDE * KPAD)
     if AVERAGE and TANH:
         o_slope = ((o_image * (PH * PW) + o_pixel) * (4 * KPAD))[:, None]
-        p_slope = code_ptr + (o_slope + (o_x * (4 * KPAD) + o_place * KPAD + o_f)[None, :])
-        return b_dy * tl.load(p_slope, mask=m, other=0.0).to(tl.float32)
-    b_code = tl.load(code_ptr + o_y, mask=m, other=4).to(tl.int32)
+        p_slope = code_ptr + (o_slope + (o_4 // (4 * KPAD) * (4 * KPAD) + o_4 % 4 * KPAD + o_4 // 4 % KPAD)[None, :])
+        m_slope = _each_four_times(m, BLOCK_M, WIDE * KPAD)
+        b_slope = tl.load(p_slope, mask=m_slope, other=0.0).to(tl.float32)
+        return _each_four_times(b_dy, BLOCK_M, WIDE * KPAD) * b_slope
     if AVERAGE:
-        return tl.where(((b_code >> o_place[None, :]) & 1) != 0, b_dy * 0.25, 0.0)
-    if TANH:
-        b_dy = b_dy * slope(tl.load(y_ptr + o_y, mask=m, other=0.0).to(tl.float32), TANH)
-    return tl.where(b_code == o_place[None, :], b_dy, 0.0)
+        b_dy *= 0.25
+    elif TANH:
+        b_dy *= slope(tl.load(y_ptr + o_y, mask=m, other=0.0).to(tl.float32), TANH)
+    b_code = tl.load(code_ptr + o_y, mask=m, other=0 if AVERAGE else 4).to(tl.int32)
+    b_code = _each_four_times(b_code, BLOCK_M, WIDE * KPAD)
+    if AVERAGE:
+        m_passed = ((b_code >> (o_4 % 4)[None, :]) & 1) != 0
+    else:
+        m_passed = b_code == (o_4 % 4)[None, :]
+    return tl.where(m_passed, _each_four_times(b_dy, BLOCK_M, WIDE * KPAD), 0.0)
+
+
+@triton.jit
+def _each_four_times(b, BLOCK_M: tl.constexpr, N: tl.constexpr):
+    """[BLOCK_M, N] -> [BLOCK_M, 4 * N], every entry four times side by side."""
+    return tl.reshape(tl.broadcast_to(b[:, :, None], (BLOCK_M, N, 4)), (BLOCK_M, 4 * N))

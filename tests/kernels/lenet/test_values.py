@@ -108,7 +108,7 @@ def test_batches_beside_the_tile(triton: Path, n: int, dtype: torch.dtype, monke
 
 
 def test_a_thousand_images(triton: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    big = plan.Forward(256, 8192, 4096, 64, 64, 4, 2, 1, True, True)
+    big = plan.Forward(256, 8192, 4096, 32, 64, 4, 2, 1, True)
     if triton.device == "cpu":  # tiles for the interpreter's speed; a card runs its own
         monkeypatch.setattr(plan, "images_at_a_time", lambda n, multiprocessors: 256)
         monkeypatch.setattr(plan, "forward_plans", lambda itemsize, keep: {256: big})
@@ -130,7 +130,7 @@ def test_large_batches_of_a_small_network(
     images = 2**13 if n > 2**13 else 256
     if triton.device == "cpu":
         monkeypatch.setattr(plan, "images_at_a_time", lambda n, multiprocessors: images)
-        forward = plan.Forward(images, 2**14, 2**13, 64, 64, 4, 2, 1, True, True)
+        forward = plan.Forward(images, 2**14, 2**13, 32, 64, 4, 2, 1, True)
         monkeypatch.setattr(plan, "forward_plans", lambda itemsize, keep: {images: forward})
         backward = plan.Backward(images, 2**12, 256, 64, 64, 4, 2)
         monkeypatch.setattr(plan, "backward_plans", lambda itemsize: {images: backward})
