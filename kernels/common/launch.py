@@ -66,15 +66,27 @@ def tensors_of(arguments: dict[str, Any]) -> Iterator[Tensor]:
             yield tensor
 
 
-def launch(kernel: Any, grid: int, *, num_warps: int = 4, num_stages: int = 2, **arguments: Any) -> None:
+def launch(
+    kernel: Any,
+    grid: int,
+    *,
+    num_warps: int = 4,
+    num_stages: int = 2,
+    maxnreg: int | None = None,
+    **arguments: Any,
+) -> None:
     """Run `kernel` on `grid` programs of its first axis; arguments by name, in signature order.
 
     The programs run on the device of the tensor arguments. Axis 0 alone is used: it allows 2^31 - 1 programs, the
-    other two only 65,535.
+    other two only 65,535. maxnreg: registers a thread that NVIDIA's assembler may take; without it, it may rather put a
+    few values on the stack to make room for one more program.
     """
     if grid == 0:
         return
-    call = Launch(kernel, grid, arguments, {"num_warps": num_warps, "num_stages": num_stages})
+    options = {"num_warps": num_warps, "num_stages": num_stages}
+    if maxnreg is not None and not INTERPRET and torch.version.hip is None:
+        options["maxnreg"] = maxnreg
+    call = Launch(kernel, grid, arguments, options)
     if thread.launches is not None:
         thread.launches.append(call)
     elif thread.planner is not None:

@@ -99,6 +99,7 @@ def backward_kernel(
     BLOCK_C: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     """SCALED: each image's dscores is multiplied by its own scale (the gradient of its loss)."""
     PH2: tl.constexpr = (H1 - 4) // 2
@@ -191,7 +192,7 @@ def backward_kernel(
                 CONV_PRECISION,
                 BLOCK_M,
                 BLOCK_C,
-                2,
+                STAGES,
             )
             b_0, b_1, b_2, b_3 = positions(b_dy, BLOCK_M, 16)
             o_y = ((o_image * (H1 * W1) + o_i * (2 * W1) + o_j * 4) * 8)[:, None]

@@ -22,6 +22,8 @@ from kernels.lenet.style import FORWARD_PACKED, PACKED, WGRAD_TILES, Style, kept
 from kernels.lenet.wgrad import wgrad_kernel
 
 PACK_BLOCK = 512
+MAXNREG = 255
+"""All that a thread can have: two programs of 128 threads, or one of 256, fill a multiprocessor."""
 REDUCE_BLOCK = 128
 
 
@@ -114,6 +116,7 @@ def forward(
         STAGES=chosen.conv_stages,
         num_warps=chosen.num_warps,
         num_stages=chosen.num_stages,
+        maxnreg=MAXNREG,
     )
     return kept
 
@@ -187,6 +190,7 @@ def backward(
         BLOCK_ROWS=chosen.block_rows,
         num_warps=chosen.num_warps,
         num_stages=chosen.num_stages,
+        maxnreg=MAXNREG,
     )
     total = sum(math.prod(shape) for shape in g.shapes)
     gradients = x.new_empty((total,), dtype=weights[0].dtype)
@@ -253,6 +257,8 @@ def _backward_data(
         BLOCK_C=chosen.block_c,
         BLOCK_N=chosen.block_n,
         BLOCK_K=chosen.block_k,
+        STAGES=chosen.conv_stages,
         num_warps=chosen.num_warps,
         num_stages=chosen.num_stages,
+        maxnreg=MAXNREG,
     )

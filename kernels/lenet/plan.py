@@ -41,7 +41,7 @@ class Forward:
 class Backward:
     """images: at a time in a program; block_m: 2x2 windows of y1 a tile; block_n: features a tile.
 
-    block_c, block_k: inputs a step of conv2 transposed and of a linear layer.
+    block_c, block_k: inputs a step of conv2 transposed and of a linear layer. conv_stages: as of Forward.
     """
 
     images: int
@@ -51,6 +51,7 @@ class Backward:
     block_k: int
     num_warps: int
     num_stages: int
+    conv_stages: int
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,9 @@ def backward_plans(itemsize: int) -> dict[int, Backward]:
     """Every backward plan, by images at a time."""
     block_c, block_k = 128 // itemsize, 64 // itemsize
     return {
-        LATENCY: Backward(1, 64, block_c, 64, block_k, 4, 2),
-        MIDDLE: Backward(4, 64, block_c, 64, block_k, 4, 2),
-        THROUGHPUT: Backward(16, 64, block_c, 64, block_k, 4, 2),
+        LATENCY: Backward(1, 64, block_c, 64, block_k, 4, 2, 2),
+        MIDDLE: Backward(4, 64, block_c, 64, block_k, 4, 2, 1),
+        THROUGHPUT: Backward(16, 64, block_c, 64, block_k, 4, 2, 1),
     }
 
 

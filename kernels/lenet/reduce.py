@@ -33,7 +33,7 @@ def _fold(
     b_sum = tl.zeros((BLOCK,), tl.float32)
     for s_0 in range(0, splits, 16):
         o_split = s_0 + tl.arange(0, 16)
-        for j in tl.static_range(4 * WIDE):  # (dy, window, dx)
+        for j in range(4 * WIDE):  # (dy, window, dx)
             o_k = ((o_r + j // (2 * WIDE)) * SIDE + o_s + j % (2 * WIDE)) * CPAD + o_c
             o_part = tl.where(m_w, o_k // 64 * splits, 0)[None, :] + o_split[:, None]
             o_n = (j // 2 % WIDE * KPAD + o_f) * 4 + (j // (2 * WIDE) * 2 + j % 2)

@@ -103,29 +103,35 @@ def load_patch(
     o_i,
     o_j,
     m_m,
-    o_k,
+    k_0,
     H: tl.constexpr,
     W: tl.constexpr,
     CPAD: tl.constexpr,
     PAD: tl.constexpr,
+    BLOCK_K: tl.constexpr,
 ):
-    """Columns o_k of the patches of pairs of windows in maps x [image, H, W, CPAD]."""
+    """Columns k_0 ... of the patches of pairs of windows in maps x [image, H, W, CPAD]."""
     # As far as the last window of a row reaches; what is beyond counts as zero. With padding it is no pixel anyway.
     REACH: tl.constexpr = (W + 2 * PAD) // 2 * 2
-    o_c = o_k % CPAD
-    o_s = o_k // CPAD % 8
-    o_r = o_k // (8 * CPAD)
     m = m_m[:, None]
+    if BLOCK_K <= 8 * CPAD:  # of one row of the patch
+        row = k_0 // (8 * CPAD)
+        o_r = tl.full((1,), row, tl.int32)
+        o_rest = k_0 - row * (8 * CPAD) + tl.arange(0, BLOCK_K)
+    else:
+        o_r = (k_0 + tl.arange(0, BLOCK_K)) // (8 * CPAD)
+        o_rest = (k_0 + tl.arange(0, BLOCK_K)) % (8 * CPAD)
+    o_s = o_rest // CPAD
     o_j *= 4
-    if PAD > 0:
+    if PAD > 0:  # as unsigned numbers those below zero are the largest
         o_h = (o_i * 2 - PAD)[:, None] + o_r[None, :]
         o_w = (o_j - PAD)[:, None] + o_s[None, :]
-        m = m & (o_h >= 0) & (o_h < H) & (o_w >= 0) & (o_w < W)
+        m = m & (o_h.to(tl.uint32) < H) & (o_w.to(tl.uint32) < W)
     if PAD == 0 and REACH % 4 != 0:
         m = m & (o_j[:, None] + o_s[None, :] < REACH)
     o_window = o_image * (H * W * CPAD) + ((o_i * 2 - PAD) * W + o_j - PAD) * CPAD
     p_window = x_ptr + o_window
-    return tl.load(p_window[:, None] + (o_r * (W * CPAD) + o_s * CPAD + o_c)[None, :], mask=m, other=0.0)
+    return tl.load(p_window[:, None] + (o_r * (W * CPAD) + o_rest)[None, :], mask=m, other=0.0)
 
 
 @triton.jit
@@ -169,13 +175,14 @@ def window_product(
             b_x = load_inner_patch(x_ptr, o_image, o_i, o_j, o_k, H, W, CPAD, WIDE)
         else:
             tl.static_assert(WIDE == 2)
-            b_x = load_patch(x_ptr, o_image, o_i, o_j, m_m, o_k, H, W, CPAD, PAD)
+            b_x = load_patch(x_ptr, o_image, o_i, o_j, m_m, k_0, H, W, CPAD, PAD, BLOCK_K)
         if PREPARED:
             b_w = tl.load(packed_ptr + o_n[None, :] * SIZE + o_k[:, None])
         else:
             b_w = window_weight(w_ptr, o_k[:, None], o_n[None, :], C, CPAD, K, KPAD, WIDE, FLIP)
             b_w = operand(b_w, DTYPE, PRECISION)
-            b_x = operand(b_x, DTYPE, PRECISION)
+            if not INNER:  # an image; the next layer's input is an operand already
+                b_x = operand(b_x, DTYPE, PRECISION)
         b_z = product(b_x.to(DTYPE), b_w.to(DTYPE), b_z, PRECISION)
     return b_z
 

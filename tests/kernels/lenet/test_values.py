@@ -132,7 +132,7 @@ def test_large_batches_of_a_small_network(
         monkeypatch.setattr(plan, "images_at_a_time", lambda n, multiprocessors: images)
         forward = plan.Forward(images, 2**14, 2**13, 32, 64, 4, 2, 1, True)
         monkeypatch.setattr(plan, "forward_plans", lambda itemsize, keep: {images: forward})
-        backward = plan.Backward(images, 2**12, 256, 64, 64, 4, 2)
+        backward = plan.Backward(images, 2**12, 256, 64, 64, 4, 2, 1)
         monkeypatch.setattr(plan, "backward_plans", lambda itemsize: {images: backward})
         monkeypatch.setattr(plan, "wgrad_plan", lambda *_: plan.Wgrad(2**13, 2**12, (1, 1, 2), 4, 2))
     judge_by_layers(triton, small(n, dtype), dtype, forward_only=n == 65537)
