@@ -12,6 +12,7 @@ from torch import Tensor
 from kernels.backend import CPU, TRITON, current_backend, path, unsupported
 from kernels.common.launch import Launch, record
 from kernels.cpu import explain as cpu
+from kernels.lenet.op import ARITHMETIC
 from kernels.tuned.router import Verdict, listen
 
 
@@ -65,10 +66,22 @@ def explain(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanat
 
 def _cpu(name: str, args: Any, kwargs: Any) -> str:
     """What the CPU path runs; the functions it does not know are torch's there."""
+    if name.startswith("lenet"):
+        return _lenet_on_cpu(*args, **kwargs)
     if name not in cpu.FUNCTIONS:
         return "torch's operators, as on every CPU tensor"
     with torch.no_grad():
         return str(cpu.describe(name, *args, **kwargs))
+
+
+def _lenet_on_cpu(
+    input: Tensor, *rest: Any, padding: int = 2, pool: str = "max", activation: str = "relu", arithmetic: Any = None
+) -> str:
+    """lenet, lenet_predict or lenet_loss: the compiled network, or its layers."""
+    if activation == "tanh" or (arithmetic and ARITHMETIC[arithmetic] != input.dtype):
+        return "the layers one by one: only ReLUs in the tensors' own dtype are compiled whole"
+    with torch.no_grad():
+        return str(cpu.describe("lenet", input, *rest[-1], pool, padding))
 
 
 def _why_torch(x: Any) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any
@@ -14,25 +12,12 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from kernels import explain as calls
-from kernels import modules
 from kernels.backend import backend
-from kernels.convert import chain
+from kernels.explain_calls import listen
 from kernels.explain_predicted import HEAD as PREDICTED
 from kernels.explain_predicted import Predicted, predicted
 
-FUNCTIONS = (
-    "conv2d",
-    "conv2d_relu",
-    "conv2d_relu_pool2d",
-    "max_pool2d",
-    "avg_pool2d",
-    "conv_transpose2d",
-    "conv1d",
-    "max_pool1d",
-    "avg_pool1d",
-    "adaptive_avg_pool2d",
-    "adaptive_max_pool2d",
-)
+WHOLE = ("lenet", "lenet_predict", "lenet_loss")
 LEAST_SECONDS = 0.02
 """How long each thing is timed."""
 
@@ -106,7 +91,7 @@ class ModelExplanation:
         if not self.calls:
             return (
                 "no layer of this package was called: convert(model) exchanges torch's layers, and explain(function, "
-                "...) answers for functions that a model calls itself, such as lenet"
+                "...) answers for functions that a model calls itself"
             )
         lines = [list(HEAD), *(call.cells() for call in self.calls)]
         used = [i for i in range(len(HEAD)) if i in (0, len(HEAD) - 1) or any(line[i] for line in lines[1:])]
@@ -119,10 +104,10 @@ def explain(function: Callable[..., Any], *args: Any, measure: bool = False, **k
 
     function(*args, **kwargs): a function of this package -> `Explanation`, without running a kernel; or a torch model
     with an example input -> `ModelExplanation`, by running the model once without gradients: a line for each call of a
-    layer of this package (see `convert`), fused ones as the one call that they are, with its time in the card's
-    measured table where there is one, and its predicted time, share of the roofline, and what another layout or dtype
-    would bring, where Triton runs it. measure: time each of these calls here, in its own layout and dtype and in others
-    (models only; takes about 0.1 s a call).
+    layer of this package (see `convert`) or of `lenet`, fused ones as the one call that they are, with its time in the
+    card's measured table where there is one, and its predicted time, share of the roofline, and what another layout or
+    dtype would bring, where Triton runs it. measure: time each of these calls here, in its own layout and dtype and in
+    others (models only; takes about 0.1 s a call).
     """
     if not isinstance(function, nn.Module):
         return calls.explain(function, *args, **kwargs)
@@ -132,59 +117,21 @@ def explain(function: Callable[..., Any], *args: Any, measure: bool = False, **k
     def note(layer: nn.Module, called: Callable[..., Any], given: Any, options: Any, result: Any) -> None:
         made.append(_describe(names.get(layer, "?"), called, given, options, result, measure))
 
-    with _listen(note), torch.no_grad():
+    with listen(note), torch.no_grad():
         function(*args, **kwargs)
     return ModelExplanation(tuple(made))
-
-
-@contextmanager
-def _listen(note: Callable[..., None]) -> Iterator[None]:
-    """Calls of this package's functions by its layers go through `note` inside the block.
-
-    The functions are exchanged by name where the layers call them, so that an ordinary call pays nothing, and a hook,
-    which would keep layers from being fused, is not needed.
-    """
-    places = [(place, name) for place in (modules, chain) for name in FUNCTIONS if hasattr(place, name)]
-    before = [getattr(place, name) for place, name in places]
-
-    def listener(called: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*given: Any, **options: Any) -> Any:
-            result = called(*given, **options)
-            variables = sys._getframe(1).f_locals
-            layer = variables.get("self", variables.get("conv"))
-            with _without(places, before):
-                note(layer, called, given, options, result)
-            return result
-
-        return call
-
-    try:
-        for (place, name), called in zip(places, before, strict=True):
-            setattr(place, name, listener(called))
-        yield
-    finally:
-        for (place, name), called in zip(places, before, strict=True):
-            setattr(place, name, called)
-
-
-@contextmanager
-def _without(places: Any, before: Any) -> Iterator[None]:
-    """The functions themselves, while a call is looked at."""
-    now = [getattr(place, name) for place, name in places]
-    for (place, name), called in zip(places, before, strict=True):
-        setattr(place, name, called)
-    yield
-    for (place, name), called in zip(places, now, strict=True):
-        setattr(place, name, called)
 
 
 def _describe(layer: str, called: Any, given: Any, options: Any, result: Any, measure: bool) -> LayerCall:
     x: Tensor = given[0]
     weight = given[1] if len(given) > 1 and isinstance(given[1], Tensor) else None
     outputs = result if isinstance(result, tuple) else (result,)
-    tensors = [t for t in (*given, *outputs) if isinstance(t, Tensor)]
+    tensors = [t for group in (*given, *outputs) for t in _tensors(group)]
     size = float(sum(t.numel() * t.element_size() for t in tensors))
     flops = _flops(called, given, options)
+    # The fused LeNet takes one channel and dense weights: no other layout.
+    layouts = called.__name__ not in WHOLE
+    alternatives = {name: c for name, c in _changes(x).items() if layouts or isinstance(c, torch.dtype)}
     seconds, share, changes = None, None, {}
     if measure:
         seconds = _seconds(called, given, options)
@@ -192,10 +139,10 @@ def _describe(layer: str, called: Any, given: Any, options: Any, result: Any, me
         share = max(flops / rate, size / bandwidth) / seconds
         changes = {
             name: _seconds(called, [_changed(a, change) for a in given], options) / seconds
-            for name, change in _changes(x).items()
+            for name, change in alternatives.items()
         }
     how = calls.explain(called, *given, **options)
-    others = {name: partial(_changed, change=change) for name, change in _changes(x).items()}
+    others = {name: partial(_changed, change=change) for name, change in alternatives.items()}
     guess = predicted(how, called, given, options, flops, others)
     layout = "channels_last" if _is_channels_last(x) else "contiguous" if x.is_contiguous() else "strided"
     shape = None if weight is None else tuple(weight.shape)
@@ -222,7 +169,7 @@ def _is_channels_last(x: Tensor) -> bool:
 
 def _flops(called: Any, given: Any, options: Any) -> float:
     """Of torch's own operators for the call, as torch counts them."""
-    there = [a.to("meta") if isinstance(a, Tensor) else a for a in given]
+    there = [_each(a, lambda t: t.to("meta")) for a in given]
     with FlopCounterMode(display=False) as counter, backend("torch"):
         called(*there, **options)
     return float(counter.get_total_flops())
@@ -262,11 +209,24 @@ def _changes(x: Tensor) -> dict[str, Any]:
 
 
 def _changed(value: Any, change: Any) -> Any:
-    if not isinstance(value, Tensor):
-        return value
-    if isinstance(change, torch.dtype):
-        return value.to(change)
-    return value.contiguous(memory_format=change) if value.dim() == 4 else value
+    def one(t: Tensor) -> Tensor:
+        if isinstance(change, torch.dtype):
+            return t.to(change) if t.is_floating_point() else t
+        return t.contiguous(memory_format=change) if t.dim() == 4 else t
+
+    return _each(value, one)
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    """The tensor that an argument is, or those of its list."""
+    return [t for t in (value if isinstance(value, (list, tuple)) else (value,)) if isinstance(t, Tensor)]
+
+
+def _each(value: Any, change: Callable[[Tensor], Any]) -> Any:
+    """An argument with its tensor, or those of its list, changed."""
+    if isinstance(value, (list, tuple)) and any(isinstance(t, Tensor) for t in value):
+        return [_each(t, change) for t in value]
+    return change(value) if isinstance(value, Tensor) else value
 
 
 def _kernel(launch: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,10 @@ from torch import Tensor
 from kernels import explain as calls
 from kernels.backend import TRITON
 from kernels.common.device import card_of
-from kernels.common.roofline import Limits, Prediction, limits_of, predict
+from kernels.common.launch import Launch
+from kernels.common.roofline import Limits, Prediction, limits_of
+from kernels.common.roofline import predict as by_tiles
+from kernels.lenet.predicted import predict as by_images
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def predicted(
     limits = limits_of(card_of(given[0].device).name)
     if how.path != TRITON or not how.launches or limits is None:
         return None
-    base = predict(how.launches, flops, limits)
+    base = _predict(how.launches, flops, limits)
     changes = {}
     for name, change in changed.items():
         other = _other(called, [change(a) for a in given], options, flops, limits)
@@ -57,4 +60,10 @@ def predicted(
 
 def _other(called: Callable[..., Any], given: list[Any], options: Any, flops: float, limits: Limits) -> Any:
     how = calls.explain(called, *(a.detach() if isinstance(a, Tensor) else a for a in given), **options)
-    return predict(how.launches, flops, limits) if how.path == TRITON and how.launches else None
+    return _predict(how.launches, flops, limits) if how.path == TRITON and how.launches else None
+
+
+def _predict(launches: Sequence[Launch], flops: float, limits: Limits) -> Prediction:
+    if "IMAGES" in launches[-1].arguments:
+        return by_images(launches, limits)
+    return by_tiles(launches, flops, limits)

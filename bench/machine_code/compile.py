@@ -78,8 +78,11 @@ def _specialize(kernel: Any, arguments: dict[str, Any]) -> tuple[dict[str, str],
 def compile_launch(launch: Launch, target: str) -> Compiled:
     """Compile `launch` for one of TARGETS. Needs a process without TRITON_INTERPRET; raises what Triton raises."""
     arguments = launch.arguments
-    if target.startswith("gfx") and arguments.get("PRECISION") == "tf32":  # what input_precision gives there
-        arguments = {**arguments, "PRECISION": "tf32 portable"}
+    if target.startswith("gfx"):  # what input_precision gives there
+        portable = {
+            name: "tf32 portable" for name, value in arguments.items() if isinstance(value, str) and value == "tf32"
+        }
+        arguments = {**arguments, **portable}
     signature, constants, attributes = _specialize(launch.kernel, arguments)
     source = ASTSource(fn=launch.kernel, signature=signature, constexprs=constants, attrs=attributes)
     compiled = triton.compile(source, target=TARGETS[target], options=dict(launch.options))

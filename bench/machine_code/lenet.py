@@ -1,8 +1,6 @@
 """Predicted times of the fused LeNet: warp instructions an image out of its machine code, over a card's issue rate.
 
-A program's round takes its instructions a warp times the clocks between two of them: ALONE where a warp has its
-scheduler for itself, and SHARED for each warp where several share one. Both are assumptions, as is that instructions
-are the limit; the tensor cores' rate and the images' own bytes are others. Never a measurement.
+kernels/lenet/predicted.py says how instructions become a time, and what that assumes. Never a measurement.
 """
 
 from __future__ import annotations
@@ -25,10 +23,9 @@ from kernels.common.launch import Launch, record
 from kernels.common.roofline import LIMITS, START, Code
 from kernels.lenet import lenet, plan
 from kernels.lenet.geometry import LeNetGeometry
+from kernels.lenet.predicted import products, seconds
 from kernels.lenet.style import WGRAD_TILES
 
-ALONE, SHARED = 4.0, 1 / 0.65
-SCHEDULERS = 4
 BATCH = 4096
 FORMS = {
     "lenet": (("1", 1), ("16", 16), ("256", 256), ("4,096", 4096), ("65,536", 65536)),
@@ -57,11 +54,7 @@ class Cost:
 
     def seconds(self, n: int, limits: Any) -> float:
         """Predicted for n images, the start of the kernel apart."""
-        blocks = ceil(n / self.images)
-        resident = min(self.resident, plan.RESIDENT, ceil(blocks / limits.multiprocessors))
-        rounds = ceil(blocks / (limits.multiprocessors * resident))
-        clocks = max(ALONE, resident * self.warps / SCHEDULERS * SHARED)
-        return float(rounds * self.images * self.instructions / self.warps * clocks / limits.clock)
+        return seconds(n, self.images, self.warps, self.resident, self.instructions, limits)
 
 
 def network(form: str, n: int) -> tuple[Tensor, list[torch.nn.Parameter], int]:
@@ -100,8 +93,9 @@ def _stages(a: dict[str, Any], kernel: str, images: int) -> list[Stage]:
     inputs = (a["C2"] * pixels, a["F1"], a["F2"])
     if kernel == "wgrad_kernel":
         rows = [("fc", False, ceil(k / 64) / a["BLOCK_ROWS"], 1.0) for k in inputs]
-        convs = ((h, ceil(w / 2), 1), ((h - 4) // 2, (w - 4) // 2, WGRAD_TILES))
-        return [*(("conv", False, tiles * _steps(*sides, a["BLOCK_M"]), 1.0) for *sides, tiles in convs), *rows]
+        pairs = _steps(h, ceil(w / 2), a["BLOCK_M"])
+        windows = _steps((h - 4) // 2, (w - 4) // 2, a["BLOCK_M"])
+        return [("conv", False, pairs, 1.0), ("conv", False, WGRAD_TILES * windows, 1.0), *rows]
     padded = ceil(images * (2 * h + 4) * (ceil(w / 2) * 4 + 4) / 1024) / images
     first = (ceil(images * h * ceil(w / 2) / a["BLOCK_1"]) / images, 3.0)
     second = (ceil(images * pixels / a["BLOCK_2"]) / images, 288 / a["BLOCK_C"])
@@ -176,8 +170,7 @@ def costs(arithmetic: str, target: str, form: str, images: int) -> dict[str, Cos
 def _products(g: LeNetGeometry) -> dict[str, int]:
     """Multiply-adds an image of the convolutions' window products, zeros included: windows x patch x columns."""
     rows, cols = g.pooled1
-    pairs = rows * ceil(cols / 2)
-    forward = pairs * 48 * 64 + g.pixels2 * 288 * 64
+    forward = products(g.pooled1, g.pooled2)
     backward = ceil(rows / 2) * ceil(cols / 4) * 768 * 64
     steps = _steps(rows, ceil(cols / 2), 32) + WGRAD_TILES * _steps(*g.pooled2, 32)
     wgrad = ceil(steps * 32 * 64 * 64)
@@ -189,8 +182,8 @@ def predicted(n: int, works: tuple[str, ...], by: dict[str, Cost], arithmetic: s
     g = LeNetGeometry.of(*network(form, n))
     starts = 5 if len(works) > 1 else 1 if by[works[0]].images == plan.LATENCY else 2
     rate = limits.rates["half" if arithmetic == "float16" else "tf32"] / (3 if arithmetic == "float32" else 1)
-    products = _products(g)
-    busy = sum(max(by[kernel].seconds(n, limits), 2 * n * products[kernel] / rate) for kernel in works)
+    multiplied = _products(g)
+    busy = sum(max(by[kernel].seconds(n, limits), 2 * n * multiplied[kernel] / rate) for kernel in works)
     return float(max(busy, n * g.h * g.w * 4 / limits.bandwidth) + starts * START)
 
 

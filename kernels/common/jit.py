@@ -63,6 +63,14 @@ def _dot_of_halves(b_a, b_b, b_acc):
 
 
 @triton.jit
+def rounded_tf32(b, PORTABLE: tl.constexpr):
+    """nearest_tf32 in the form that takes fewest registers; PORTABLE: without NVIDIA's instruction."""
+    if PORTABLE or _UPCAST:
+        return nearest_tf32(b)
+    return _convert_tf32(b)
+
+
+@triton.jit
 def dot(b_a, b_b, b_acc, PRECISION: tl.constexpr):
     """b_acc + b_a @ b_b, summed in b_acc's dtype.
 

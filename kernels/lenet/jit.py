@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from kernels.common.jit import dot, nearest_tf32
+from kernels.common.jit import dot, rounded_tf32
 
 
 @triton.jit
@@ -27,8 +27,8 @@ def operand(b, DTYPE: tl.constexpr, PRECISION: tl.constexpr):
     Done where an operand is written, so that no product that reads it has to.
     """
     b = b.to(DTYPE)
-    if DTYPE == tl.float32 and (PRECISION == "tf32" or PRECISION == "tf32 portable"):
-        b = nearest_tf32(b)
+    if b.dtype == tl.float32 and (PRECISION == "tf32" or PRECISION == "tf32 portable"):
+        b = rounded_tf32(b, PRECISION == "tf32 portable")
     return b
 
 

@@ -30,7 +30,20 @@ def pack_kernel(
     elif start < SIZE_1 + SIZE_2:
         _pack(w2_ptr, packed_ptr + SIZE_1, start - SIZE_1, C1, 8, C2, 16, 1, False, DTYPE, PRECISION, BLOCK)
     else:
-        _pack(w2_ptr, packed_ptr + (SIZE_1 + SIZE_2), start - (SIZE_1 + SIZE_2), C2, 16, C1, 8, 2, True, DTYPE, PRECISION, BLOCK)
+        _pack(
+            w2_ptr,
+            packed_ptr + (SIZE_1 + SIZE_2),
+            start - (SIZE_1 + SIZE_2),
+            C2,
+            16,
+            C1,
+            8,
+            2,
+            True,
+            DTYPE,
+            PRECISION,
+            BLOCK,
+        )
 
 
 @triton.jit

@@ -19,7 +19,7 @@ WGRAD_TILES = -(-36 * 8 // 64)
 """Tiles of 64 rows that hold the gradient of conv2's window matrix."""
 _TYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
 # Three products of the two halves of each number: float32's accuracy on tensor cores. AMD has no TF32 to build it of.
-_FLOAT32 = "ieee" if torch.version.hip else "tf32x3"
+_FLOAT32, _TF32 = ("ieee", "tf32 portable") if torch.version.hip else ("tf32x3", "tf32")
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class Style:
             "AVERAGE": self.average,
             "TANH": self.tanh,
             "DTYPE": self.type,
-            "CONV_PRECISION": "tf32" if self.conv_tf32 else _FLOAT32,
-            "PRECISION": "tf32" if self.linear_tf32 else _FLOAT32,
+            "CONV_PRECISION": _TF32 if self.conv_tf32 else _FLOAT32,
+            "PRECISION": _TF32 if self.linear_tf32 else _FLOAT32,
         }
 
     @property

@@ -45,9 +45,8 @@ def _conv_part(
 
     x: maps [H, W, CPAD] in which every patch lies; rows beyond the patch's last are others again, and not read.
 
-    A step takes one row of windows, or an equal part of a long one, of GROUP images: where its operands lie differs from
-    those of other steps by a number alone. The last step begins early enough to have whole images; those that another
-    has taken count as zero.
+    A step takes one row of windows, or an equal part of a long one, of GROUP images: its operands lie one number apart
+    from those of any other. The last step begins early enough to have whole images; what another has taken counts zero.
     """
     COLUMNS: tl.constexpr = (PW + WIDE - 1) // WIDE
     PARTS: tl.constexpr = (COLUMNS + BLOCK_M - 1) // BLOCK_M
@@ -58,9 +57,8 @@ def _conv_part(
     DZ_PRECISION: tl.constexpr = PRECISION if TANH else "ieee"
     PIXEL_DY: tl.constexpr = KPAD if CHANNELS_LAST else 1
     IMAGE_DY: tl.constexpr = PH * PW * KPAD if CHANNELS_LAST else PH * PW * K
-    SLOPES: tl.constexpr = 4 * KPAD if AVERAGE and TANH else 0
-    PIXEL_CODE: tl.constexpr = SLOPES if AVERAGE and TANH else PIXEL_DY
-    IMAGE_CODE: tl.constexpr = PH * PW * SLOPES if AVERAGE and TANH else IMAGE_DY
+    PIXEL_CODE: tl.constexpr = 4 * KPAD if AVERAGE and TANH else PIXEL_DY
+    IMAGE_CODE: tl.constexpr = PH * PW * PIXEL_CODE if AVERAGE and TANH else IMAGE_DY
     zero = tl.full((), 0, tl.int64)
     o_k = (k_0 + tl.arange(0, 64)) % (6 * (4 + 2 * WIDE) * CPAD)
     o_m = tl.arange(0, BLOCK_M)

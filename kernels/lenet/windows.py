@@ -89,7 +89,7 @@ def load_inner_patch(
     CPAD: tl.constexpr,
     WIDE: tl.constexpr,
 ):
-    """Columns o_k of the patches of windows (o_i, WIDE * o_j ...), all of which lie inside their map: nothing to test."""
+    """Columns o_k of the patches of windows (o_i, WIDE * o_j ...), which all lie inside their map: nothing to test."""
     o_r, o_rest = divide(o_k, (4 + 2 * WIDE) * CPAD)
     o_window = o_image * (H * W * CPAD) + (o_i * 2 * W + o_j * (2 * WIDE)) * CPAD
     p_window = x_ptr + o_window

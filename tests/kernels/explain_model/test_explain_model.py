@@ -7,8 +7,13 @@ import torch
 from torch import nn
 
 import kernels
+from cnn.models import LeNet
 from kernels import modules
+from kernels.common.launch import record
+from kernels.common.roofline import LIMITS
 from kernels.convert import chain
+from kernels.lenet import lenet
+from kernels.lenet.predicted import predict
 from tests.kernels.paths import Path
 
 
@@ -83,3 +88,34 @@ def test_predicted_where_triton_runs(triton: Path) -> None:
     with kernels.backend("auto"):
         on_cpu = kernels.explain(kernels.convert(network()), torch.randn(2, 3, 10, 10))
     assert all(call.predicted is None for call in on_cpu.calls) and "predicted" not in str(on_cpu)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_the_fused_lenet_is_one_line(path: Path, activation: str) -> None:
+    model = LeNet(fused=True, activation=activation).to(path.device)
+    x = torch.rand(3, 1, 28, 28, device=path.device)
+    before = model(x)
+    (call,) = kernels.explain(model, x).calls
+    assert (call.layer, call.explanation.function, call.explanation.path) == ("", "lenet", path.name)
+    assert call.input == (3, 1, 28, 28) and call.flops == 2 * 3 * (784 * 150 + 100 * 2400 + 48000 + 10080 + 840)
+    assert call.bytes == 4 * (3 * 784 + 61_706 + 3 * 10)
+    if path.name == "triton":
+        assert [launch.kernel.__name__ for launch in call.explanation.launches] == ["forward_kernel"]
+        assert call.predicted is not None and set(call.predicted.changes) <= {"float16", "bfloat16"}
+    elif activation == "tanh":
+        assert "the layers one by one" in call.explanation.reason
+    assert torch.equal(model(x), before), "the model is as it was"
+
+
+def test_the_fused_lenet_is_predicted_by_its_batch(triton: Path) -> None:
+    """As the table of kernels/lenet/README.md, by the same formula."""
+    parameters = list(LeNet().to(triton.device).parameters())
+    limits = LIMITS["sm_90"]
+    took = []
+    for n in (1, 256, 4096, 65536):
+        x = torch.empty((1, 1, 28, 28), device="cpu").expand(n, 1, 28, 28)
+        with record() as launches, torch.no_grad():
+            lenet(x.as_strided((n, 1, 28, 28), (0, 0, 28, 1)), parameters, arithmetic="float16")
+        took.append(predict(launches, limits).seconds)
+    assert took == sorted(took)
+    assert 5e-6 < took[0] < 20e-6 and 200e-6 < took[-1] < 600e-6

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from kernels.lenet.predicted import INFERENCE
+
 ROOT = Path(__file__).parents[3]
 PRODUCTS = {"forward_kernel", "forward_kernel_keep", "backward_kernel", "wgrad_kernel"}
 
@@ -51,6 +53,14 @@ def test_the_readme_has_the_times_that_the_command_predicts() -> None:
     written = next(line for line in lines if line.startswith(label))
     assert len(microseconds(row)) == 6
     assert microseconds(row) == pytest.approx(microseconds(written), rel=0.2)
+
+
+def test_what_explain_predicts_from_is_the_readme_table() -> None:
+    lines = (ROOT / "kernels" / "lenet" / "README.md").read_text().splitlines()
+    rows = [line.split("|") for line in lines if line.startswith("| forward | ")]
+    for kind, column in (("float32", 3), ("tf32", 4), ("half", 5)):
+        written = {int(row[2]): int(row[column].split("**")[1].replace(",", "")) for row in rows}
+        assert written == INFERENCE[kind]
 
 
 def microseconds(row: str) -> list[float]:

@@ -21,6 +21,7 @@ NETWORKS = [
     Network("odd rows and columns", 2, side=23, padding=1, classes=7),
     Network("few channels", 3, side=19, channels=(3, 5), hidden=(17, 9), classes=2),
     Network("smallest image", 2, side=16, padding=0, classes=33),
+    Network("rows longer than a step", 2, side=140, padding=0, classes=3, channels=(1, 2), hidden=(3, 2)),
     Network("average", 3, pool="avg"),
     Network("tanh", 3, activation="tanh"),
     Network("average of tanh", 3, pool="avg", activation="tanh"),
