@@ -115,7 +115,7 @@ def _convolve(memory: front.Memory, tensors: Any, numbers: tuple[Any, ...], relu
         memory.remember(tensors, numbers, action_of(plan, *tensors))
         return y
     y = relu_after(*tensors, *numbers) if relu else torch_faults.conv2d(*tensors, *numbers)
-    if not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling() and memory.front is not None:
         right = torch_faults.right_for_any_filter(tensors[0], numbers[0], numbers[2])
         function = torch.conv2d if right else torch_faults.conv2d
         memory.remember(tensors, numbers, front.Action(function, numbers, relu, safe=True))
@@ -154,7 +154,7 @@ def conv2d_relu_pool2d(
         front.conv2d_relu_pool2d.remember(tensors, (*numbers, *window), action_of(plan, *tensors))
         return y
     y = composed(*tensors, *numbers, *window)
-    if not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling() and front.conv2d_relu_pool2d.front is not None:
         front.conv2d_relu_pool2d.remember(
             tensors, (*numbers, *window), front.Action(composed, (*numbers, *window), safe=True)
         )

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels.cpu import native, pool
-from kernels.cpu.conv_plan import Plan
+from kernels.cpu.conv_plan import Plan, spreads
 from kernels.cpu.guard import plain_gradient
 from kernels.cpu.pool_plan import strides_of
 
@@ -64,10 +64,14 @@ def aten_gradients(plan: Plan, x: Tensor, w: Tensor, b: Tensor | None, g: Tensor
 
 
 def depthwise_gradients(kernels: native.Kernels, plan: Plan, x: Tensor, w: Tensor, dz: Tensor, mask: Mask) -> Gradients:
-    """Gradients of a depthwise convolution by the compiled kernels; torch's for the input of a strided one."""
+    """Gradients of a depthwise convolution by the compiled kernels; torch's for the input of an unusual stride."""
     dx = dw = None
+    assert plan.fields is not None
     if mask[0] and plan.transposed is not None:
         dx, _ = run(kernels, plan.transposed, dz, w.flip(2, 3), None, False)
+    elif mask[0] and spreads(kernels.isa, plan.fields, plan.geometry):
+        dx = torch.empty(x.shape, dtype=x.dtype)
+        native.check(kernels.depthwise_input_gradient(plan.address, dz.data_ptr(), w.data_ptr(), dx.data_ptr()))
     elif mask[0]:
         dx = convolution_backward(dz, x, w, plan, (True, False, False))[0]
     if mask[1]:

@@ -112,12 +112,17 @@ def direct_wins(c: int, q: int, work: int, pooled: bool) -> bool:
     return q >= WIDE and c <= (2 * SOME_CHANNELS if pooled else SOME_CHANNELS)
 
 
-def reads_map(r: int, s: int, geometry: Geometry, bf16: bool) -> bool:
+def reads_map(isa: str, r: int, s: int, geometry: Geometry, bf16: bool) -> bool:
     """Whether csrc/map.h takes a depthwise filter: square and small, on vectors whose lanes can be masked off."""
-    isa = native.KERNELS.isa if native.KERNELS is not None else ""
     stride = geometry.stride
     square = r == s and stride[0] == stride[1] and stride[0] <= 2 and geometry.dilation == (1, 1)
     return square and r in (3, 5) and (isa == "avx512" or (isa == "avx2" and not bf16))
+
+
+def spreads(isa: str, fields: native.ConvPlan, geometry: Geometry) -> bool:
+    """Whether the compiled input gradient takes a strided depthwise plan: one filter for each channel."""
+    fits = reads_map(isa, fields.r, fields.s, geometry, bool(fields.bf16))
+    return fits and fields.sh == 2 and fields.k == fields.c
 
 
 def depthwise_wins(n: int, w_shape: tuple[int, ...], plane: int, from_map: bool, training: bool) -> bool:
@@ -139,7 +144,8 @@ def kind_of(
         if direct_wins(c_group, q, outputs * c_group * r * s, pooled):
             return "direct" if pooled or not training else None
     elif contiguous and c_group == 1 and 1 < r * s <= MOST_DEPTHWISE_TAPS and not pooled:
-        wins = depthwise_wins(n, w_shape, p * q, reads_map(r, s, geometry, bf16), training)
+        isa = native.KERNELS.isa if native.KERNELS is not None else ""
+        wins = depthwise_wins(n, w_shape, p * q, reads_map(isa, r, s, geometry, bf16), training)
         return "depthwise" if wins else None
     return "pool" if pooled and outputs >= LEAST_OUTPUTS else None
 

@@ -2,7 +2,7 @@
 
 A public function asks its front first. The front answers None for what it does not know; the call then goes its usual
 way, at whose end `remember` keeps how it was run. Which call is the same is torch's own TensorGuards' to say, anew each
-time, so nothing can go stale. Without a build every front answers None.
+time, so nothing can go stale. Without a build uncompiled.py answers for it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.autograd import forward_ad
 from torch.nn import Parameter
 
 from kernels import backend
-from kernels.cpu import native
+from kernels.cpu import native, uncompiled
 from kernels.cpu.guard import TYPES, eager
 
 KINDS = {"callable": 0, "conv": 1, "depthwise": 2, "pool": 3, "lenet": 4}
@@ -85,7 +85,7 @@ def use_memory_of(allocate: Callable[..., Tensor]) -> None:
 
 
 def unknown(*arguments: Any) -> None:
-    """The front of a package without a build."""
+    """The front of a function that has none."""
 
 
 _front = _load() if native.KERNELS is not None else None
@@ -95,9 +95,10 @@ use_memory_of(QUICK_EMPTY)
 class Memory:
     """The calls of one public function. `ask(*tensors, *numbers)`: the result, or None where the call is not known."""
 
-    def __init__(self, tensors: int, numbers: int) -> None:
+    def __init__(self, tensors: int, numbers: int, torchs: Callable[..., Any] = unknown) -> None:
         self.front: Any = None if _front is None else _front.Front(tensors, tensors + numbers)
-        self.ask: Callable[..., Any] = unknown if self.front is None else self.front
+        instead = torchs if native.KERNELS is None else unknown
+        self.ask: Callable[..., Any] = instead if self.front is None else self.front
         self.seen: dict[tuple[Any, ...], int] = {}
 
     def remember(self, tensors: tuple[Tensor | None, ...], numbers: tuple[Any, ...], how: Action | Kernel) -> None:
@@ -179,7 +180,7 @@ def entry_of(tensors: tuple[Tensor | None, ...], numbers: tuple[Any, ...], how: 
     )
 
 
-conv2d, conv2d_relu = Memory(3, 4), Memory(3, 4)
+conv2d, conv2d_relu = Memory(3, 4, uncompiled.conv2d), Memory(3, 4, uncompiled.conv2d_relu)
 conv2d_relu_pool2d = Memory(3, 9)
-max_pool2d, avg_pool2d = Memory(1, 6), Memory(1, 6)
+max_pool2d, avg_pool2d = Memory(1, 6, uncompiled.max_pool2d), Memory(1, 6, uncompiled.avg_pool2d)
 lenet = Memory(11, 4)

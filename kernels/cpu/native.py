@@ -24,6 +24,7 @@ _FUNCTIONS = {
     "conv_forward": 6,
     "depthwise_forward": 5,
     "depthwise_weight_gradient": 4,
+    "depthwise_input_gradient": 4,
     "lenet_forward": 6,
     "lenet_backward": 7,
 }
@@ -62,6 +63,7 @@ class Kernels:
     conv_forward: Callable[..., int]
     depthwise_forward: Callable[..., int]
     depthwise_weight_gradient: Callable[..., int]
+    depthwise_input_gradient: Callable[..., int]
     lenet_forward: Callable[..., int]
     lenet_backward: Callable[..., int]
 

@@ -89,6 +89,11 @@ class Pool(torch.autograd.Function):
         return run_backward(ctx.kernels, ctx.plan, g, code, x.shape), None, None
 
 
+def may_slice(x: Tensor) -> bool:
+    """Whether x may be pooled on strided slices, by its size alone: the first question of a package without a build."""
+    return native.KERNELS is None and x.numel() >= SLICE_ELEMENTS
+
+
 def sliceable(name: str, a: dict[str, Any]) -> bool:
     """Whether a call, given by its arguments' names, is a 2x2 pool with stride 2 that runs on strided slices."""
     x: Tensor = a["input"]
@@ -176,7 +181,7 @@ _MAX_POOLS: tuple[Any, Any] = (torch.max_pool2d, torch._C._nn.max_pool2d_with_in
 def _strided(name: str, **arguments: Any) -> Tensor | None:
     """The pool on strided slices where there are no compiled kernels and it applies."""
     x = arguments["input"]
-    if native.KERNELS is not None or type(x) not in TYPES or not (eager() and plain(x)):
+    if type(x) not in TYPES or not (eager() and plain(x)):
         return None
     return slices(x, name == "avg_pool2d") if sliceable(name, arguments) else None
 
@@ -200,7 +205,7 @@ def max_pool2d(
     pooled = _strided(
         "max_pool2d", input=input, kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation,
         return_indices=return_indices,
-    ) if native.KERNELS is None else None  # fmt: skip
+    ) if may_slice(input) else None  # fmt: skip
     if pooled is not None:
         return pooled
     if dilation not in (1, (1, 1)) and padding not in (0, (0, 0)) and input.is_floating_point():
@@ -208,7 +213,7 @@ def max_pool2d(
         if right is not None:
             return right
     result = aten.max_pool2d(input, *numbers)
-    if not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling() and front.max_pool2d.front is not None:
         step = () if stride is None else stride
         how = front.Action(
             _MAX_POOLS[bool(return_indices)], (kernel_size, step, padding, dilation, ceil_mode), safe=True
@@ -236,11 +241,11 @@ def avg_pool2d(
     pooled = _strided(
         "avg_pool2d", input=input, kernel_size=kernel_size, stride=stride, padding=padding,
         divisor_override=divisor_override,
-    ) if native.KERNELS is None else None  # fmt: skip
+    ) if may_slice(input) else None  # fmt: skip
     if pooled is not None:
         return pooled
     torchs: Any = aten.avg_pool2d
     result: Tensor = torchs(input, *numbers)
-    if not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling() and front.avg_pool2d.front is not None:
         front.avg_pool2d.remember((input,), numbers, front.Action(torchs, numbers, safe=True))
     return result

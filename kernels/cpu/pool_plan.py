@@ -32,6 +32,7 @@ LEAST = {
 """Below these sizes torch's operator wins: without gradients the kernels cost 1.2 us, and torch's maximum more, its
 average less; an autograd node of ours costs 9 us more than torch's."""
 PAIR = (2, (2, 2), [2, 2])
+ONES = (1, (1, 1))
 SLICE_ELEMENTS = 10_000
 LEAST_WINDOW, LEAST_ROW = 16384, 8
 """Least input elements and output columns of n c h w windows other than 2x2 with stride 2, whose rows are copied first;

@@ -23,10 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels.common.arguments import is_int
+from kernels.cpu.pool_plan import ONES
 from kernels.pool2d.geometry import check_input
 from kernels.pool2d.geometry import window as geometry_of
-
-ONES = (1, (1, 1))
 
 
 def _last(value: Any) -> Any:

@@ -3,8 +3,8 @@
 // 3x3 and 5x5 filters read the map itself (map.h) where the instruction set can mask loads. Else each plane is a band
 // problem of one channel: vectors run along q, a tile of 4 rows x 2 vectors runs over the taps; in 3x3 and 5x5 filters a
 // loaded vector serves every output row that reads it.
-// The input gradient is the same forward pass over the output's gradient with the filter turned by 180 degrees
-// (kernels/cpu/depthwise.py), so it needs no kernel.
+// The input gradient with stride 1 is the same forward pass over the output's gradient with the filter turned by 180
+// degrees (kernels/cpu/conv_plan.py), so it needs no kernel.
 #include <atomic>
 
 #include "map.h"
@@ -13,7 +13,7 @@
 namespace ISA {
 namespace {
 
-constexpr int TAPS = 25;  // 5x5 at most; kernels/cpu/depthwise.py asks for no more
+constexpr int TAPS = 25;  // 5x5 at most; kernels/cpu/conv_plan.py asks for no more
 
 struct Plane {
     const ConvPlan& d;
@@ -184,6 +184,17 @@ template <class T> int weight_gradient(const ConvPlan& d, const T* dy, const T* 
     return failed;
 }
 
+// Of 3x3 and 5x5 filters with stride 2, one for each channel, where MASKED_LOADS.
+template <class T> int input_gradient(const ConvPlan& d, const T* dy, const T* w, T* dx) {
+    if constexpr (MASKED_LOADS<T>) {
+        auto spread = d.r == 3 ? (d.pw % 2 ? spread_planes<3, 1, T> : spread_planes<3, 0, T>)
+                               : (d.pw % 2 ? spread_planes<5, 1, T> : spread_planes<5, 0, T>);
+        parallel(d.n * d.k, chunks_for(d.threads, d.n * d.k),
+                 [&](int64_t, int64_t begin, int64_t end) { spread(d, dy, w, dx, begin, end); });
+    }
+    return 0;
+}
+
 }  // namespace
 }  // namespace ISA
 
@@ -199,4 +210,11 @@ EXPORT(depthwise_weight_gradient)(const ConvPlan* plan, const void* dy, const vo
     using namespace ISA;
     return plan->bf16 ? weight_gradient(*plan, (const bfloat16*)dy, (const bfloat16*)x, dw)
                       : weight_gradient(*plan, (const float*)dy, (const float*)x, dw);
+}
+
+// dx, where kernels/cpu/conv_plan.py: spreads.
+EXPORT(depthwise_input_gradient)(const ConvPlan* plan, const void* dy, const void* w, void* dx) {
+    using namespace ISA;
+    return plan->bf16 ? input_gradient(*plan, (const bfloat16*)dy, (const bfloat16*)w, (bfloat16*)dx)
+                      : input_gradient(*plan, (const float*)dy, (const float*)w, (float*)dx);
 }

@@ -204,6 +204,46 @@ void map_filters(const ConvPlan& d, const T* dy, const T* x, float* to, int64_t 
     }
 }
 
+// A strip of the input gradient with stride 2, two vectors from column 2 q on: even and odd columns of dx come from the
+// taps of one parity each, and a tap reads neighbouring columns of dy. ODD: the padding's parity.
+template <int SIZE, int ODD, class T>
+INLINE void spread_strip(const ConvPlan& d, const T* dy, const T* w, T* dx, int64_t q) {
+    int64_t first = q + (d.pw + ODD) / 2, count = d.w - 2 * q;
+    vmask inside[SIZE];
+    for (int s = 0; s < SIZE; s++) inside[s] = between(first - (s + ODD) / 2, d.q);
+    for (int64_t h = 0; h < d.h; h++) {
+        vfloat total[2] = {};
+        for (int64_t r = (h + d.ph) % 2; r < SIZE; r += 2) {
+            int64_t p = (h + d.ph - r) / 2;
+            if (h + d.ph < r || p >= d.p) continue;
+            const T* row = dy + p * d.q + first;
+#pragma GCC unroll 8
+            for (int s = 0; s < SIZE; s++)
+                total[(s + ODD) % 2] +=
+                    splat(to_float(w[r * SIZE + s])) * load_lanes(row - (s + ODD) / 2, inside[s]);
+        }
+        T* to = dx + h * d.w + 2 * q;
+        vfloat low = zip_low(total[0], total[1]), high = zip_high(total[0], total[1]);
+        if (count >= 2 * LANES) {
+            store(to, low), store(to + LANES, high);
+            continue;
+        }
+        store_part(to, low, int(smaller(count, LANES)));
+        if (count > LANES) store_part(to + LANES, high, int(count - LANES));
+    }
+}
+
+// The input gradient's planes begin .. end.
+template <int SIZE, int ODD, class T>
+void spread_planes(const ConvPlan& d, const T* dy, const T* w, T* dx, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) {
+        const T *from = dy + i * d.p * d.q, *filter = w + i % d.k * SIZE * SIZE;
+        T* to = dx + i * d.h * d.w;
+        prefetch_ahead(from, d.p * d.q);
+        for (int64_t q = 0; 2 * q < d.w; q += LANES) spread_strip<SIZE, ODD>(d, from, filter, to, q);
+    }
+}
+
 template <class T> struct MapKernels {
     void (*forward)(const ConvPlan&, const T* x, const T* w, const T* bias, T* y, int64_t begin, int64_t end);
     void (*weight_gradient)(const ConvPlan&, const T* dy, const T* x, float* dw, int64_t begin, int64_t end);

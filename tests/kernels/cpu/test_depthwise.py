@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels.cpu import native
-from kernels.cpu.conv_plan import Epilogue, Geometry, Plan, direct_plan, plan_of
+from kernels.cpu.conv_plan import Epilogue, Geometry, Plan, direct_plan, plan_of, spreads
 
 GUARD = 64
 SIDES = (1, 2, 3, 4, 6, 7, 8, 9, 14, 15, 16, 17, 18, 23, 31, 33, 36, 64)
@@ -65,10 +65,15 @@ def test_right_inside_and_nothing_outside(isa: native.Kernels, size: int, stride
         native.check(isa.depthwise_weight_gradient(plan.address, g.data_ptr(), x.data_ptr(), dw.data_ptr()))
         assert unharmed(y_memory) and unharmed(dw_memory), (h, width, padding)
 
-        wide = w.double().requires_grad_()
-        exact = F.conv2d(x.double(), wide, None, stride, padding, 1, channels)
-        (exact_dw,) = torch.autograd.grad(exact, wide, g.double())
+        leaves = [t.double().requires_grad_() for t in (x, w)]
+        exact = F.conv2d(leaves[0], leaves[1], None, stride, padding, 1, channels)
+        exact_dx, exact_dw = torch.autograd.grad(exact, leaves, g.double())
         rounding = 1e-5 if dtype is torch.float32 else 1e-2
+        if plan.fields is not None and spreads(isa.isa, plan.fields, plan.geometry):
+            dx, dx_memory = guarded(torch.full(x.shape, float("nan"), dtype=dtype))
+            native.check(isa.depthwise_input_gradient(plan.address, g.data_ptr(), w.data_ptr(), dx.data_ptr()))
+            assert unharmed(dx_memory), (h, width, padding)
+            torch.testing.assert_close(dx.double(), exact_dx, rtol=rounding, atol=rounding)
         torch.testing.assert_close(y.double(), exact.detach(), rtol=rounding, atol=rounding)
         torch.testing.assert_close(dw.double(), exact_dw, rtol=1e-4, atol=1e-4)
 
