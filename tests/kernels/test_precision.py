@@ -13,6 +13,7 @@ from triton import jit
 import kernels
 from kernels.common.jit import nearest_tf32
 from kernels.common.launch import launch, record
+from kernels.conv2d.common import descriptors
 from tests.kernels.paths import Path
 from tests.kernels.problems import conv, judge, make
 
@@ -108,3 +109,32 @@ def test_nearest_tf32(triton: Path) -> None:
     y = torch.empty_like(x)
     launch(_nearest, 1, x_ptr=x, y_ptr=y, N=8)
     torch.testing.assert_close(y.cpu(), torch.tensor(wanted), rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.skipif(not descriptors._CAN_ROUND, reason="this Triton's TMA rounds nothing")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_tma_rounds_operands_and_no_result(triton: Path, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A result that is stored as TF32, or a half precision sum's parts, would lose 13 bits."""
+    monkeypatch.setattr(descriptors, "INTERPRET", False)
+    torch.backends.cudnn.allow_tf32 = True
+    form = torch.channels_last
+    x = torch.empty((64, 256, 6, 6), dtype=dtype).to(memory_format=form).requires_grad_()
+    w = torch.empty((256, 256, 3, 3), dtype=dtype).to(memory_format=form).requires_grad_()
+    w_1 = torch.empty((256, 256, 1, 1), dtype=dtype, requires_grad=True)
+    with kernels.backend("triton"), record() as launches:
+        kernels.conv2d(x, w, padding=1).sum().backward()
+        kernels.conv2d(x, w_1).sum().backward()
+        kernels.conv2d_relu_pool2d(x, w, padding=1)
+    rounded = {
+        (launch.kernel.__name__, name): value.round_f32_to_tf32
+        for launch in launches
+        for name, value in launch.arguments.items()
+        if hasattr(value, "round_f32_to_tf32")
+    }
+    assert {kernel for kernel, _ in rounded} == {
+        *(f"batch_{which}_kernel" for which in ("fprop", "fprop_pool", "dgrad", "wgrad")),
+        "matmul_kernel",
+    }
+    for (kernel, name), value in rounded.items():
+        result = name in ("y_desc", "dx_desc")
+        assert value == (dtype == torch.float32 and not result), f"{kernel} {name}"

@@ -73,7 +73,7 @@ def fprop_pool(
         x_desc=descriptors.images(x, tile.block_m, tile.block_k),
         w_desc=descriptors.filters(w, tile.block_n, tile.block_k),
         bias_ptr=w if bias is None else bias,
-        y_desc=descriptors.images(y, tile.block_m, tile.block_n),
+        y_desc=descriptors.images(y, tile.block_m, tile.block_n, result=True),
         code_ptr=code,
         n=g.n,
         k=g.k,
@@ -156,7 +156,7 @@ def _parts(out: Tensor, y: Tensor, plan: Plan, box: Box) -> Any:
     n, c, h, w = y.shape
     steps = [n * h * w * c, w * c, c, h * w * c, 1]
     sides = [1, box.rows, box.columns, box.images, plan.block.block_n]
-    return descriptors.boxes(out, [plan.splits, h, w, n, c], steps, sides)
+    return descriptors.boxes(out, [plan.splits, h, w, n, c], steps, sides, True)
 
 
 def _launch(kernel: Any, grid: int, plan: Plan, operand: Tensor, **arguments: Any) -> None:

@@ -20,8 +20,8 @@ DTYPES = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32:
 _CAN_ROUND = "round_f32_to_tf32" in TensorDescriptor.__dataclass_fields__
 
 
-def images(t: Tensor, count: int, channels: int, rows: int = 1, columns: int = 1) -> Any:
-    """`t` [n, c, h, w] as [h, w, n, c], in boxes of rows x columns pixels of `count` images."""
+def images(t: Tensor, count: int, channels: int, rows: int = 1, columns: int = 1, result: bool = False) -> Any:
+    """`t` [n, c, h, w] as [h, w, n, c], in boxes of rows x columns pixels of `count` images. result: it is written."""
     t = channels_innermost(t)
     size = t.element_size()
     steps = [t.stride(axis) if t.shape[axis] > 1 else t.shape[1] for axis in (2, 3, 0)]
@@ -29,21 +29,21 @@ def images(t: Tensor, count: int, channels: int, rows: int = 1, columns: int = 1
         t = dense_channels_innermost(t, copy=True)
         steps = [t.stride(axis) for axis in (2, 3, 0)]
     n, c, h, w = t.shape
-    return boxes(t, [h, w, n, c], [*steps, 1], [rows, columns, count, channels])
+    return boxes(t, [h, w, n, c], [*steps, 1], [rows, columns, count, channels], result)
 
 
 def pixels(t: Tensor, rows: int, channels: int) -> Any:
     """`t` [n, c, h, w] as the matrix [n * h * w, c]."""
     t = _aligned(dense_channels_innermost(t))
     n, c, h, w = t.shape
-    return boxes(t, [n * h * w, c], [c, 1], [rows, channels])
+    return boxes(t, [n * h * w, c], [c, 1], [rows, channels], False)
 
 
 def filters(t: Tensor, rows: int, columns: int) -> Any:
     """Weights [a, b, r, s] as the matrix [a, r * s * b]."""
     t = _aligned(dense_channels_innermost(t))
     width = t.numel() // t.shape[0]
-    return boxes(t, [t.shape[0], width], [width, 1], [rows, columns])
+    return boxes(t, [t.shape[0], width], [width, 1], [rows, columns], False)
 
 
 def filters_for_dgrad(t: Tensor, columns: int, depth: int) -> tuple[Any, bool]:
@@ -64,8 +64,9 @@ def precision(dtype: torch.dtype, tf32x3: bool) -> str:
     return "tf32 rounded" if found == "tf32" and _CAN_ROUND else found
 
 
-def boxes(t: Tensor, shape: list[int], steps: list[int], box: list[int]) -> Any:
-    """Boxes `box` of the memory of `t` seen with these sizes and strides."""
-    if _CAN_ROUND and not INTERPRET and t.dtype == torch.float32 and tf32_allowed():
+def boxes(t: Tensor, shape: list[int], steps: list[int], box: list[int], result: bool) -> Any:
+    """Boxes `box` of the memory of `t` seen with these sizes and strides. Operands are rounded to TF32 where products
+    are, a result is not."""
+    if not result and _CAN_ROUND and not INTERPRET and t.dtype == torch.float32 and tf32_allowed():
         return TensorDescriptor(t, shape, steps, box, round_f32_to_tf32=True)
     return TensorDescriptor(t, shape, steps, box)

@@ -73,7 +73,7 @@ def _launch(
         a_desc=a,
         b_desc=b,
         bias_ptr=out if bias is None else bias,
-        y_desc=descriptors.boxes(out, [plan.splits, m, n], [m * n, n, 1], [1, tile.block_m, tile.block_n]),
+        y_desc=descriptors.boxes(out, [plan.splits, m, n], [m * n, n, 1], [1, tile.block_m, tile.block_n], True),
         m=m,
         n=n,
         depth=depth,
