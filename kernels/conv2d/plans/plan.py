@@ -131,11 +131,11 @@ def tiles(which: str, itemsize: int, card: Card = H100, wide: bool = True) -> li
 
 def _tf32x3_tiles(which: str, card: Card) -> list[Tile]:
     """Those whose halves of numbers ptxas keeps in registers (m, n, warps)."""
+    wgmma = card.tma and not card.tcgen05
     if which == "fprop_pool":
-        sizes = [(64, 16, 4), (64, 32, 8), *([(64, 64, 8)] if card.tma and not card.tcgen05 else [])]
+        sizes = [(64, 16, 8 if card.tcgen05 else 4), (64, 32, 8), *([(64, 64, 8)] if wgmma else [])]
     else:
-        few = 4 if card.tma and not (card.tcgen05 and which == "wgrad") else 8
-        sizes = [(64, 64, few), (128, 32, 8), (128, 64, 8), *([(64, 128, 8)] if card.tma else [])]
+        sizes = [(64, 64, 4 if wgmma else 8), (128, 32, 8), (128, 64, 8), *([(64, 128, 8)] if wgmma else [])]
         sizes += [(128, 128, 8)] if which == "wgrad" and card.tma else []
     return [Tile(m, n, 32, warps, 3) for m, n, warps in sizes]
 

@@ -16,7 +16,7 @@ from kernels import set_float32_products
 from kernels.common.device import H100, Card, assume_card
 from kernels.common.jit import halves
 from kernels.common.launch import Launch, launch, record
-from kernels.common.precision import FLOAT32_PRODUCTS
+from kernels.common.precision import FLOAT32_PRODUCTS, tf32x3_wanted
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.choose import force_plan
 from kernels.conv2d.plans.cost import LONG_SUM
@@ -38,11 +38,13 @@ PROBLEMS = {
 
 
 @pytest.fixture(autouse=True)
-def three_products() -> Iterator[None]:
+def wanted_before() -> Iterator[bool]:
+    """Three products a test long; whether they were taken before."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
+    found = tf32x3_wanted()
     with set_float32_products("tf32x3"):
-        yield
+        yield found
     torch.backends.cudnn.allow_tf32 = before
 
 
@@ -127,13 +129,8 @@ def test_only_where_it_is_asked_for(triton: Path) -> None:
     assert not _launches(x=(1, 72, 4, 4), w=(32, 72, 3, 3)), "no whole blocks of channels"
 
 
-def test_at_first_products_are_plain() -> None:
-    import subprocess
-    import sys
-
-    code = "from kernels.common.precision import tf32x3_wanted as f; import torch;"
-    code += "torch.backends.cudnn.allow_tf32 = False; print(f())"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+def test_at_first_products_are_plain(wanted_before: bool) -> None:
+    assert not wanted_before and tf32x3_wanted()
 
 
 def test_another_name_is_an_error() -> None:
