@@ -17,6 +17,7 @@ from kernels.common.device import H100, Card, assume_card
 from kernels.common.jit import halves
 from kernels.common.launch import Launch, launch, record
 from kernels.common.precision import FLOAT32_PRODUCTS, tf32x3_wanted
+from kernels.conv2d.common import descriptors
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.choose import force_plan
 from kernels.conv2d.plans.cost import LONG_SUM
@@ -165,6 +166,21 @@ def test_parts_of_a_sum_stay_long() -> None:
             plan = rule(which, g, 4, X3)
             length = g.n * g.p * g.q if which == "wgrad" else 9 * 256
             assert plan.tf32x3 and length // plan.splits >= LONG_SUM * 15 // 16, plan
+
+
+@pytest.mark.skipif(not descriptors._CAN_ROUND, reason="this Triton's TMA rounds nothing")
+def test_tma_keeps_the_bits_of_small_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Operands that TMA rounds to TF32 while it copies have no small halves."""
+    monkeypatch.setattr(descriptors, "INTERPRET", False)
+    x = torch.empty(64, 128, 6, 6).to(memory_format=torch.channels_last)
+    w = torch.empty(128, 128, 3, 3).to(memory_format=torch.channels_last)
+    w_1, wide = torch.empty(128, 512, 1, 1), torch.empty(64, 512, 6, 6).to(memory_format=torch.channels_last)
+    with kernels.backend("triton"), assume_card(H100), record() as launches:
+        kernels.conv2d(x, w, padding=1)
+        kernels.conv2d(wide, w_1)
+    assert {"batch_fprop_kernel", "matmul_kernel"} <= set(_tf32x3(launches))
+    boxes = [v for each in launches for v in each.arguments.values() if hasattr(v, "round_f32_to_tf32")]
+    assert boxes and not any(box.round_f32_to_tf32 for box in boxes)
 
 
 def test_explain_names_it(triton: Path) -> None:
