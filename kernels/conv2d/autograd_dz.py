@@ -19,7 +19,7 @@ from kernels.common.vmap import front, into_channels
 @cache
 def _dz_bias() -> Any:
     """The launcher; Triton is imported by the first call that needs it."""
-    from kernels.conv2d.gradients import dz_bias
+    from kernels.conv2d.common.dz import dz_bias
 
     return dz_bias
 

@@ -16,7 +16,7 @@ from kernels.conv2d.common.arguments import (
     tiles,
     window,
 )
-from kernels.conv2d.common.pack import channels_innermost, channels_outermost, dense_channels_innermost
+from kernels.conv2d.common.pack import both_innermost, both_outermost, channels_outermost, dense_channels_innermost
 from kernels.conv2d.common.splits import partial_sums, reduce
 from kernels.conv2d.gather.fprop import fprop_kernel
 from kernels.conv2d.gather.fprop_pool import fprop_pool_kernel
@@ -51,11 +51,12 @@ def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bo
     if chosen.algorithm == "rows":
         rows.fprop(x, w, bias, y, g, relu, chosen)
         return y
+    if chosen.packed or chosen.algorithm == "batch":
+        x, w = both_innermost(x, w)
     if chosen.algorithm == "batch":
         y = batch.fprop(x, w, bias, g, relu, chosen)
         return y if channels_last else channels_outermost(y)
     if chosen.packed:
-        x, w = channels_innermost(x), channels_innermost(w)
         y = y if channels_last else empty(y, y.shape, True)
     if chosen.algorithm == "groups":
         groups.fprop(x, dense_channels_innermost(w), bias, y, g, relu, chosen.tile)
@@ -115,13 +116,13 @@ def fprop_pool(
     if chosen.algorithm == "rows":
         rows.fprop_pool(x, w, bias, y, code, g, average, want_code, chosen)
         return y, code
+    if chosen.packed or chosen.algorithm == "batch":
+        x, w = both_innermost(x, w)
     if chosen.algorithm == "batch":
         y, code = batch.fprop_pool(x, w, bias, g, average, want_code, chosen)
-        return (y, code) if channels_last else (channels_outermost(y), channels_outermost(code) if want_code else code)
-    if chosen.packed:
-        x, w = channels_innermost(x), channels_innermost(w)
-        if not channels_last:
-            y, code = empty(y, y.shape, True), empty(code, code.shape, True)
+        return (y, code) if channels_last else both_outermost(y, code)
+    if chosen.packed and not channels_last:
+        y, code = empty(y, y.shape, True), empty(code, code.shape, True)
     pixels = g.n * shape[2] * shape[3]
     launch_gemm(
         fprop_pool_kernel,
@@ -152,5 +153,5 @@ def fprop_pool(
         **numerics(chosen.tf32x3, x, w, y),
     )
     if chosen.packed and not channels_last:
-        y, code = channels_outermost(y), channels_outermost(code) if want_code else code
+        y, code = both_outermost(y, code)
     return y, code

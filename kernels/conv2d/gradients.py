@@ -7,13 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from kernels.common.launch import launch
 from kernels.common.layout import empty
 from kernels.conv2d.batch import passes as batch
 from kernels.conv2d.common.arguments import (
-    accumulator,
     chunk,
-    index,
     launch_gemm,
     numerics,
     planning_card,
@@ -21,19 +18,18 @@ from kernels.conv2d.common.arguments import (
     tiles,
     window,
 )
-from kernels.conv2d.common.dz import dz_kernel
-from kernels.conv2d.common.pack import channels_innermost, channels_outermost, dense_channels_innermost
+from kernels.conv2d.common.pack import both_innermost, channels_outermost, dense_channels_innermost
 from kernels.conv2d.common.splits import partial_sums, reduce
 from kernels.conv2d.gather.dgrad import dgrad_kernel
 from kernels.conv2d.gather.wgrad import wgrad_kernel
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.groups import passes as groups
 from kernels.conv2d.plans.choose import plan
-from kernels.conv2d.plans.plan import PROGRAMS, wgrad_tiles
+from kernels.conv2d.plans.plan import wgrad_tiles
 from kernels.conv2d.pointwise import passes as pointwise
 from kernels.conv2d.rows import passes as rows
 from kernels.conv2d.thin import passes as thin
-from kernels.conv2d.thin.passes import per_split, sum_block
+from kernels.conv2d.thin.passes import per_split
 
 
 def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tensor:
@@ -51,15 +47,18 @@ def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
     if chosen.algorithm == "matmul":
         dx = pointwise.dgrad(dy, w, g, chosen)
         return dx if channels_last else channels_outermost(dx)
+    if chosen.algorithm == "groups":
+        dy, w = both_innermost(dy, w)
+    elif chosen.packed or chosen.algorithm == "batch":
+        dy, w = _packed_for_dgrad(dy, w)
     if chosen.algorithm == "batch":
         dx = batch.dgrad(dy, w, g, chosen)
         return dx if channels_last else channels_outermost(dx)
     if chosen.algorithm == "groups":
         dx = dx if channels_last else empty(dx, dx.shape, True)
-        groups.dgrad(channels_innermost(dy), dense_channels_innermost(w), dx, g, chosen.tile)
+        groups.dgrad(dy, dense_channels_innermost(w), dx, g, chosen.tile)
         return dx if channels_last else channels_outermost(dx)
     if chosen.packed:
-        dy, w = channels_innermost(dy), _packed_for_dgrad(w)
         dx = dx if channels_last else empty(dx, dx.shape, True)
     out = partial_sums(dx, chosen.splits) if chosen.splits > 1 else dx
     phase_pixels = g.n * math.ceil(g.h / g.stride[0]) * math.ceil(g.w / g.stride[1])
@@ -95,11 +94,12 @@ def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
     return dx if channels_last or not chosen.packed else channels_outermost(dx)
 
 
-def _packed_for_dgrad(w: Tensor) -> Tensor:
-    """`w` with the axis innermost that its tiles want: c, or k for float32, whose tensor cores take no other order."""
+def _packed_for_dgrad(dy: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+    """Both with the axis innermost that tiles want: c in w, or k in float32, since TF32 takes no other order."""
     if w.dtype != torch.float32:
-        return channels_innermost(w)
-    return channels_innermost(w.transpose(0, 1)).transpose(0, 1)
+        return both_innermost(dy, w)
+    dy, turned = both_innermost(dy, w.transpose(0, 1))
+    return dy, turned.transpose(0, 1)
 
 
 def wgrad(dy: Tensor, x: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tensor:
@@ -109,8 +109,8 @@ def wgrad(dy: Tensor, x: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
     if dw.numel() == 0 or pixels == 0:
         return dw.zero_()
     chosen = plan("wgrad", g, dy.element_size(), planning_card(dy, "wgrad", g))
-    if chosen.packed and chosen.algorithm in ("gemm", "groups"):
-        dy, x = dense_channels_innermost(dy), channels_innermost(x)
+    if chosen.algorithm in ("batch", "matmul") or (chosen.packed and chosen.algorithm in ("gemm", "groups")):
+        dy, x = both_innermost(dy, x, dense=chosen.algorithm != "batch")
     if chosen.tile is None:
         thin.wgrad(dy, x, dw, g, chosen.splits)
         return dw
@@ -151,48 +151,3 @@ def wgrad(dy: Tensor, x: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
         )
     reduce(partial, dw)
     return dw
-
-
-def dz_bias(
-    mode: str, dy: Tensor, y: Tensor | None, size: tuple[int, ...], channels_last: bool
-) -> tuple[Tensor, Tensor]:
-    """The convolution's output gradient dz [n, k, p, q] = `size`, and the bias gradient db [k]. See dz.py for `mode`.
-
-    Mode "bias" returns an empty dz: it would equal dy.
-    """
-    n, k, p, q = size
-    dz = empty(dy, size if mode != "bias" else (0,) * 4, channels_last)
-    db = dy.new_empty(k)
-    pixels = n * p * q
-    if pixels == 0 or k == 0:
-        return dz, db.zero_()
-    block_m, block_n = sum_block(channels_last)
-    blocks = math.ceil(k / block_n)
-    splits = max(1, min(math.ceil(PROGRAMS / blocks), math.ceil(pixels / block_m)))
-    partial = partial_sums(db, splits)
-    launch(
-        dz_kernel,
-        splits * blocks,
-        dy_ptr=dy,
-        y_ptr=dy if y is None else y,
-        dz_ptr=dz,
-        db_ptr=partial,
-        pixels=pixels,
-        pixels_per_split=per_split(pixels, splits, block_m),
-        k=k,
-        p=p,
-        q=q,
-        pooled_p=dy.shape[2],
-        pooled_q=dy.shape[3],
-        **strides("dy", dy, "nkpq"),
-        **strides("y", dy if y is None else y, "nkpq"),
-        **strides("dz", dz, "nkpq"),
-        MODE=mode,
-        HAS_DZ=mode != "bias",
-        INDEX=index(dy, dz, *([] if y is None else [y]), numel=n * k * p * q),
-        ACC=accumulator(dy),
-        BLOCK_M=block_m,
-        BLOCK_N=block_n,
-    )
-    reduce(partial, db)
-    return dz, db

@@ -17,6 +17,7 @@ from torch import Tensor
 import kernels
 from kernels.common.launch import Launch, record
 from kernels.conv2d import forward, gradients
+from kernels.conv2d.common.dz import dz_bias
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.pool2d import passes
 from kernels.pool2d.geometry import Pool2dGeometry
@@ -41,11 +42,11 @@ def _convolution(n: int, c: int, size: int, k: int, taps: int, groups: int, chan
         forward.fprop(x, w, None, g, False)
         gradients.dgrad(y, w, g, channels_last)
         gradients.wgrad(y, x, g, channels_last)
-        gradients.dz_bias("relu", y, y, tuple(y.shape), channels_last)
+        dz_bias("relu", y, y, tuple(y.shape), channels_last)
         if groups == 1:
             forward.fprop_pool(x, w, None, g, False, True)
             half = _meta(n, k, size // 2, size // 2, channels_last=channels_last)
-            gradients.dz_bias("max", half, half.to(torch.uint8), tuple(y.shape), channels_last)
+            dz_bias("max", half, half.to(torch.uint8), tuple(y.shape), channels_last)
     return list(launches)
 
 

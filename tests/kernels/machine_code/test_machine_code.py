@@ -31,6 +31,7 @@ KERNELS = {
     "groups_fprop_kernel",
     "groups_wgrad_kernel",
     "pack_kernel",
+    "pack_two_kernel",
     "patch_fprop_kernel",
     "rows_fprop_kernel",
     "rows_pack_kernel",
@@ -95,6 +96,8 @@ def test_every_kernel(target: str, directory: str) -> None:
         assert products > 0, f"{row['kernel']} {row['case']} {row['dtype']} has no tensor-core instruction"
         if target == "sm_90":
             _check_hopper_loop(row)
+    if target == "sm_90":
+        _check_hopper_copies(rows)
 
 
 def _check_committed(target: str, rows: list[dict[str, Any]]) -> None:
@@ -151,6 +154,20 @@ def test_float32_by_three_tf32_products(target: str, directory: str) -> None:
         products = sum(row["loop"].get(kind, 0) for kind in ("wgmma", "mma", "tcgen05"))
         assert products >= 12 and not row["loop"].get("fma"), row
         assert row["loop"].get("tma_load", 0) >= 2 or row["kernel"] not in TMA, row
+
+
+def _check_hopper_copies(rows: list[dict[str, Any]]) -> None:
+    """What goes over a whole map of aligned rows or channels moves 16 bytes at a time; a part of a bias does not."""
+    kernels = [row for row in rows if row["kernel"] in ("dz_kernel", "pack_kernel") and row["case"] == "conv3x3 64"]
+    assert {(row["kernel"], row["dtype"], row["layout"]) for row in kernels} == {
+        ("dz_kernel", "float16", "channels_last"),
+        ("dz_kernel", "float32", "nchw"),
+        ("pack_kernel", "float32", "nchw"),
+    }
+    for row in kernels:
+        total = row["total"]
+        assert total["load"] == total["load_16"], row
+        assert total["store"] == total["store_16"] + (row["kernel"] == "dz_kernel"), row
 
 
 def test_pools_move_16_bytes_at_a_time(directory: str) -> None:
