@@ -72,11 +72,13 @@ def test_a_frozen_tensor_costs_no_pass(triton: Path) -> None:
             launches.clear()
             if any(wants):
                 y.sum().backward()
-        started[wants] = {launch.kernel.__name__ for launch in launches}
+        names = {launch.kernel.__name__ for launch in launches}
+        started[wants] = {name for name in names if "grad" in name or "fprop" in name}
     assert not started[False, False, False]
-    assert {"dgrad_kernel"} == {n for n in started[True, False, False] if "grad" in n}
-    assert {"rows_wgrad_kernel"} == {n for n in started[False, True, False] if "grad" in n}
-    assert not {n for n in started[False, False, True] if "grad" in n}
+    # The input gradient of few channels is a convolution of the output's by turned filters.
+    assert started[True, False, False] == {"rows_fprop_kernel"}
+    assert started[False, True, False] == {"rows_wgrad_kernel"}
+    assert not started[False, False, True]
 
 
 @pytest.mark.parametrize("problem", STANDARD, ids=str)
