@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
-from kernels.backend import CPU, TRITON, current_backend, path, unsupported
+from kernels.backend import CPU, TRITON, backend, current_backend, path, unsupported
+from kernels.common.device import assume_card, card_of
 from kernels.common.launch import Launch, record
 from kernels.cpu import explain as cpu
 from kernels.lenet.op import ARITHMETIC
@@ -18,7 +20,10 @@ from kernels.tuned.router import Verdict, listen
 
 @dataclass(frozen=True)
 class Explanation:
-    """The answer of `explain`; print it to read it. measured: what the card's table says of it."""
+    """The answer of `explain`; print it to read it. measured: what the card's table says of it.
+
+    launches: of the call. backward: of the gradients that its tensors ask for, where no table sends them to torch.
+    """
 
     function: str
     backend: str
@@ -26,22 +31,29 @@ class Explanation:
     reason: str
     launches: tuple[Launch, ...] = ()
     measured: tuple[Verdict, ...] = ()
+    backward: tuple[Launch, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"{self.function}: {self.path} path (backend {self.backend!r}): {self.reason}"]
-        for call in self.launches:
-            tile = {name: value for name, value in call.arguments.items() if name.startswith(("BLOCK", "BOX"))}
-            if call.arguments.get("PRECISION", "ieee") != "ieee":
-                tile["products"] = call.arguments["PRECISION"]
-            options = ", ".join(f"{name}={value}" for name, value in {**tile, **call.options}.items())
-            lines.append(f"  {call.kernel.__name__}: {call.grid} programs, {options}")
+        lines += map(_line, self.launches)
+        if self.backward:
+            lines += [" backward:", *map(_line, self.backward)]
         return "\n".join(lines)
+
+
+def _line(call: Launch) -> str:
+    tile = {name: value for name, value in call.arguments.items() if name.startswith(("BLOCK", "BOX"))}
+    if call.arguments.get("PRECISION", "ieee") != "ieee":
+        tile["products"] = call.arguments["PRECISION"]
+    options = ", ".join(f"{name}={value}" for name, value in {**tile, **call.options}.items())
+    return f"  {call.kernel.__name__}: {call.grid} programs, {options}"
 
 
 def explain(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanation:
     """Which path, kernels and tiles `function(*args, **kwargs)` would take, without running a kernel.
 
-    `function` is one of this package's; the arguments are checked as in the call itself, and raise as there.
+    `function` is one of this package's; the arguments are checked as in the call itself, and raise as there. Where they
+    require gradients, the kernels of the backward pass are named as well.
     """
     x = args[0] if args else kwargs.get("input")
     way = path(x)
@@ -61,7 +73,32 @@ def explain(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanat
     if any(verdict.for_torch for verdict in measured):
         return Explanation(name, here, "torch", "; ".join(map(str, measured)), (), measured)
     why = "; ".join([f"{x.dtype} on {x.device} has a Triton kernel", *map(str, measured)])
-    return Explanation(name, here, way, why, tuple(launches), measured)
+    return Explanation(name, here, way, why, tuple(launches), measured, _backward(function, args, kwargs, x))
+
+
+def _backward(function: Callable[..., Any], args: Any, kwargs: Any, x: Tensor) -> tuple[Launch, ...]:
+    """What the gradients that the arguments ask for would launch. Recorded on stand-ins in the CPU's memory, which
+    nobody touches: the backward pass of CUDA tensors runs in a thread of its own, where nothing is recorded."""
+
+    wanted = []
+
+    def stand_in(t: Any) -> Any:
+        if not isinstance(t, Tensor):
+            return t
+        made = torch.empty_strided(t.shape, t.stride(), dtype=t.dtype).requires_grad_(t.requires_grad)
+        wanted.extend([made] if t.requires_grad else [])
+        return made
+
+    if not torch.is_grad_enabled():
+        return ()
+    args, kwargs = tree_map(stand_in, (args, kwargs))
+    with backend(TRITON), assume_card(card_of(x.device)), record() as launches:
+        y = function(*args, **kwargs)
+        y = y[0] if isinstance(y, tuple) else y
+        forward = len(launches)
+        if y.requires_grad:
+            torch.autograd.grad(y, wanted, torch.empty_like(y), allow_unused=True)
+    return tuple(launches[forward:])
 
 
 def _cpu(name: str, args: Any, kwargs: Any) -> str:

@@ -1,0 +1,101 @@
+"""`explain` of every bucket that the layers of known networks fall into: the algorithm's kernel and the plan's tile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+import kernels
+from bench.cases import Layer, networks
+from bench.machine_code.compile import CARDS
+from bench.machine_code.plans import PRECISIONS, tf32
+from bench.tune import Target, passes_of
+from kernels.common.device import assume_card
+from kernels.common.launch import Launch
+from kernels.conv2d.common.arguments import planning_card
+from kernels.conv2d.plans.choose import plan
+
+KERNELS = {
+    "gemm": ("fprop_kernel", "fprop_pool_kernel", "dgrad_kernel", "wgrad_kernel"),
+    "batch": ("batch_fprop_kernel", "batch_fprop_pool_kernel", "batch_dgrad_kernel", "batch_wgrad_kernel"),
+    "matmul": ("matmul_kernel",) * 4,
+    "rows": ("rows_fprop_kernel", "rows_fprop_kernel", "rows_fprop_kernel", "rows_wgrad_kernel"),
+    "groups": ("groups_fprop_kernel", "", "groups_fprop_kernel", "groups_wgrad_kernel"),
+    "patch": ("patch_fprop_kernel",) * 4,
+}
+PASSES = ("fprop", "fprop_pool", "dgrad", "wgrad")
+THIN = ("direct", "depthwise")
+BATCHES = (1, 256)
+
+
+def _layers() -> Iterator[tuple[Layer, int]]:
+    for layers in networks().values():
+        for layer in layers:
+            if layer.op == "conv2d":
+                yield from ((layer, batch) for batch in ((layer.batch,) if layer.batch else BATCHES))
+
+
+def _explained(layer: Layer, batch: int, dtype: torch.dtype, form: torch.memory_format) -> Any:
+    window = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation, "groups": layer.groups}
+    fused = "fprop_pool" in passes_of(layer)
+    x = torch.empty(batch, layer.c, layer.h, layer.w, dtype=dtype, memory_format=form)
+    w = torch.empty(layer.k, layer.c // layer.groups, *layer.kernel, dtype=dtype, memory_format=form)
+    function: Any = kernels.conv2d_relu_pool2d if fused else kernels.conv2d
+    return kernels.explain(function, x.requires_grad_(not layer.from_image), w.requires_grad_(), None, **window)
+
+
+def _names(found: tuple[Launch, ...], which: str, chosen: Any) -> bool:
+    """Whether one of the launches is that of the plan."""
+    named = [launch for launch in found if launch.kernel.__name__ in KERNELS.get(chosen.algorithm, ())]
+    tile = chosen.tile
+    if tile is None:
+        return bool(named) or any(launch.kernel.__name__.startswith(THIN) for launch in found)
+    name = KERNELS[chosen.algorithm][PASSES.index(which)]
+    blocks = tile.block_m, tile.block_n, tile.block_k, tile.num_stages
+    return blocks in [
+        (a["BLOCK_M"], a["BLOCK_N"], a["BLOCK_K"], launch.options["num_stages"])
+        for launch, a in ((launch, launch.arguments) for launch in named)
+        if launch.kernel.__name__ == name and launch.options["num_warps"] in (tile.num_warps, 8)
+    ]
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["nchw", "channels_last"])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_every_bucket_is_explained(precision: str, last: bool) -> None:
+    dtype, allowed = PRECISIONS[precision]
+    form = torch.channels_last if last else torch.contiguous_format
+    seen, wrong = set(), []
+    with tf32(allowed), assume_card(CARDS["sm_90"]), kernels.backend("triton"):
+        card = planning_card(torch.empty(0, dtype=dtype))
+        for layer, batch in _layers():
+            found = None
+            fused = "fprop_pool" in passes_of(layer)
+            for which in passes_of(layer):
+                target = Target(layer, batch, "fp16", which)
+                if target.bucket in seen or (fused and which == "fprop"):
+                    continue
+                seen.add(target.bucket)
+                found = found or _explained(layer, batch, dtype, form)
+                chosen = plan(which, target.geometry, dtype.itemsize, card)
+                launches = found.backward if which in ("dgrad", "wgrad") else found.launches
+                if not _names(launches, which, chosen):
+                    wrong.append(f"{target.name}: {chosen} is not in\n{found}")
+    assert len(seen) > 500
+    assert not wrong, f"{len(wrong)} of {len(seen)}:\n" + "\n".join(wrong[:3])
+
+
+def test_only_the_gradients_that_are_asked_for_are_explained() -> None:
+    x, w = torch.empty(2, 64, 8, 8), torch.empty(64, 64, 3, 3)
+    with kernels.backend("triton"):
+        none = kernels.explain(kernels.conv2d, x, w, padding=1)
+        with torch.no_grad():
+            off = kernels.explain(kernels.conv2d, x, w.clone().requires_grad_(), padding=1)
+        found = kernels.explain(kernels.conv2d, x, w.requires_grad_(), padding=1)
+    assert none.backward == off.backward == () and "backward" not in str(none)
+    names = [launch.kernel.__name__ for launch in found.backward]
+    assert any(name.endswith("wgrad_kernel") for name in names)
+    assert not any(name.endswith("dgrad_kernel") for name in names)
+    assert " backward:\n" in str(found) and w.grad is None
