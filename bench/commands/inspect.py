@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="instead of the cases: every plan that can ship, on N of the shapes that change its program (default 1)",
     )
+    parser.add_argument("--loops", action="store_true", help="instead: main loops on sm_90 beside prototypes' counts")
     parser.add_argument("--part", default="1/1", metavar="I/OF", help="with --plans: only the I-th of OF parts")
     parser.add_argument("--representative", action="store_true", help="one program per kernel, dtype and card")
     parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="also write the rows as JSON lines")
@@ -54,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
     from bench.machine_code.compile import TARGETS
     from bench.machine_code.table import DTYPES, jobs, representative, rows
 
+    if args.loops:
+        return _loops()
     if args.plans is not None:
         return _plans(args)
     for name, given, known in (("--arch", args.arch, TARGETS), ("--dtype", args.dtype, DTYPES)):
@@ -83,6 +86,20 @@ def run(args: argparse.Namespace) -> int:
     return 1 if bad else 0
 
 
+def _loops() -> int:
+    from bench.machine_code.loops import LOOPS, MARGIN, compiled
+
+    bad = 0
+    for loop in LOOPS:
+        found = compiled(loop)
+        bad += not found.is_good
+        print(found, flush=True)
+    print(
+        f"{len(LOOPS)} loops, {bad} with more than {MARGIN}x the instructions, narrow copies or operands in registers"
+    )
+    return 1 if bad else 0
+
+
 def _plans(args: argparse.Namespace) -> int:
     """Only what is wrong is printed, as it comes."""
     from bench.machine_code.compile import TARGETS
@@ -96,6 +113,7 @@ def _plans(args: argparse.Namespace) -> int:
             raise UserError(f"{name} {' '.join(wrong)} is unknown; choose from {', '.join(known)}")
     if args.plans < 1:
         raise UserError(f"--plans must be at least 1, got {args.plans}")
+    part([], args.part)
     found, bad = [], 0
     for target in args.arch:
         for precision in args.dtype:

@@ -1,4 +1,9 @@
-"""Main loops on sm_90 beside the fewest instructions that prototypes of the same loops had there."""
+"""Main loops on sm_90 beside what prototypes of the same loops had there: `bench inspect --loops`.
+
+The prototypes were compiled before this package was written, to see what Triton can do; the matrix product had none,
+and is held to the batch kernel's. A count of instructions is no time, but more of them a product than these mean that
+something is computed which need not be.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +21,7 @@ TARGET = "sm_90"
 MARGIN = 1.1
 """A loop may have so many times the prototype's instructions."""
 SQUARE, STRIDED = shape(128, 256, (14, 14), 256, (3, 3)), shape(128, 256, (14, 14), 256, (3, 3), 2)
-FEW = shape(2, 256, (28, 28), 256, (3, 3))
+FEW, ODD = shape(2, 256, (28, 28), 256, (3, 3)), shape(128, 72, (14, 14), 136, (3, 3))
 POINT, STEM = shape(64, 256, (14, 14), 256, (1, 1)), shape(64, 1, (28, 28), 6, (5, 5))
 
 
@@ -43,13 +48,15 @@ def _batch(*tile: int) -> Plan:
 
 LOOPS = (
     Loop("gather 128x128", "fprop", SQUARE, "float16", _gemm(128, 128, 64, 8, 3), 111, 4),
+    Loop("gather 128x128, 72-136", "fprop", ODD, "float16", _gemm(128, 128, 64, 8, 3), 111, 4),
+    Loop("gather wgrad 128x128, 72-136", "wgrad", ODD, "float16", _gemm(128, 128, 64, 8, 3), 209, 4),
     Loop("gather 128x64", "fprop", SQUARE, "float16", _gemm(128, 64, 64, 4, 3), 143, 8),
     Loop("gather dgrad 128x128", "dgrad", SQUARE, "float16", _gemm(128, 128, 64, 8, 3), 157, 4),
     Loop("gather wgrad 128x128", "wgrad", SQUARE, "float16", _gemm(128, 128, 64, 8, 3), 209, 4),
     Loop("batch 128x128", "fprop", SQUARE, "float16", _batch(128, 128, 64, 8, 4), 124, 4),
     Loop("batch 128x256", "fprop", SQUARE, "float16", _batch(128, 256, 64, 8, 4), 127, 4),
     Loop("batch 128x256, stride 2", "fprop", STRIDED, "float16", _batch(128, 256, 64, 8, 4), 130, 4),
-    Loop("box 128x128", "fprop", FEW, "float16", _batch(128, 128, 64, 8, 4), 119, 4),
+    Loop("box 128x128", "fprop", FEW, "float16", _batch(128, 128, 64, 8, 4), 115, 4),
     Loop("batch 128x128 tf32", "fprop", SQUARE, "float32", _batch(128, 128, 32, 8, 4), 124, 4),
     Loop("batch dgrad 128x256", "dgrad", SQUARE, "float16", _batch(128, 256, 64, 8, 4), 117, 4),
     Loop("batch dgrad 128x128, stride 2", "dgrad", STRIDED, "float16", _batch(128, 128, 64, 8, 4), 117, 4),
@@ -57,17 +64,41 @@ LOOPS = (
     Loop("batch pool 64x128", "fprop_pool", SQUARE, "float16", _batch(64, 128, 64, 8, 3), 219, 16),
     Loop("matrix product 128x256", "fprop", POINT, "float16", Plan("matmul", Tile(128, 256, 64, 8, 4), True), 127, 4),
     Loop("patch 5x5 pooled", "fprop_pool", STEM, "float32", Plan("patch", None), 284, 200),
-    Loop("FFMA", "fprop", SQUARE, "ieee", _gemm(128, 64, 32, 8, 3), 1165, 1024),
 )
 
 
-def counts(loop: Loop) -> dict[str, int]:
-    """The instructions of our loop by kind, as `Report.loop` has them."""
-    dtype = PRECISIONS[loop.precision]
+@dataclass(frozen=True)
+class Found:
+    """A loop as it is compiled now: `counts` as `Report.loop` has them."""
+
+    loop: Loop
+    counts: dict[str, int]
+
+    @property
+    def share(self) -> float:
+        """Instructions for a product against the prototype's."""
+        kind = "fma" if self.loop.plan.algorithm == "patch" else "wgmma"
+        ours = self.counts["all"] / max(1, self.counts.get(kind, 0))
+        return ours / (self.loop.instructions / self.loop.products)
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it has hardly more instructions, reads no operand of a single pixel's box into registers, and copies
+        16 bytes at a time."""
+        counts, several = self.counts, self.loop.g == FEW
+        narrow = counts.get("async_copy", 0) - counts.get("async_copy_16", 0)
+        return self.share <= MARGIN and not narrow and counts.get("shared_load", 0) <= (4 if several else 0)
+
+    def __str__(self) -> str:
+        loop, counts = self.loop, self.counts
+        rest = " ".join(f"{name}={count}" for name, count in counts.items() if name != "all")
+        head = f"{loop.name:30} {loop.which:10} {loop.precision:8} prototype {loop.instructions:3}"
+        return f"{head}  ours {counts['all']:3}  {self.share:.2f}x  {rest}{'' if self.is_good else '  TOO MUCH'}"
+
+
+def compiled(loop: Loop) -> Found:
+    """The loop of our kernel, from this Triton."""
     with assume_card(CARDS[TARGET]), products(loop.precision):
-        found = next(
-            launch
-            for launch in launches(loop.which, loop.g, dtype, True, loop.plan)
-            if "pack" not in launch.kernel.__name__
-        )
-    return read(compile_launch(found, TARGET)).loop
+        found = list(launches(loop.which, loop.g, PRECISIONS[loop.precision], True, loop.plan))
+    main = next(launch for launch in found if "pack" not in launch.kernel.__name__)
+    return Found(loop, read(compile_launch(main, TARGET)).loop)

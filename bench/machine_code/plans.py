@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
+from itertools import product
 from typing import Any
 
 import torch
@@ -35,8 +37,8 @@ def shape(
 KEPT = 16
 """Bytes of stack that are no fault outside of loops: ptxas saves a register or four so that more programs fit."""
 SHAPES = {
-    "128-256 3x3": shape(64, 128, (14, 14), 256, (3, 3)),
-    "256-128 3x3/2": shape(64, 256, (14, 14), 128, (3, 3), 2),
+    "128-256 3x3": shape(64, 128, (7, 7), 256, (3, 3)),
+    "256-128 3x3/2": shape(64, 256, (8, 8), 128, (3, 3), 2),
     "35-37 2x3": shape(3, 35, (9, 7), 37, (2, 3)),
     "72-40 3x3": shape(3, 72, (9, 7), 40, (3, 3)),
     "64-64 7x7": shape(4, 64, (14, 14), 64, (7, 7)),
@@ -68,13 +70,7 @@ taps; steps, dilation, groups; too few channels for a matrix product."""
 
 def launches(which: str, g: Conv2dGeometry, dtype: torch.dtype, last: bool, plan: Plan) -> Iterator[Launch]:
     """What a pass launches with this plan: with bias, ReLU and code, and without; with offsets of 32 and of 64 bits."""
-    form = torch.channels_last if last else torch.contiguous_format
-
-    def empty(*shape: int) -> Tensor:
-        return torch.empty(shape, dtype=dtype, memory_format=form)
-
-    x, w, dy = empty(g.n, g.c, g.h, g.w), empty(g.k, g.c_group, g.r, g.s), empty(g.n, g.k, g.p, g.q)
-    bias = torch.empty(g.k, dtype=dtype)
+    x, w, bias, dy = _tensors(g, dtype, last)
     with record() as found, force_plan(which, plan):
         if which == "fprop":
             forward.fprop(x, w, bias, g, True)
@@ -89,11 +85,19 @@ def launches(which: str, g: Conv2dGeometry, dtype: torch.dtype, last: bool, plan
     for launch in found:
         yield launch
         if launch.arguments.get("INDEX") is tl.int32:
-            warps = (
-                max(8, launch.options["num_warps"]) if "BLOCK_K" in launch.arguments else launch.options["num_warps"]
-            )
+            # As launch_gemm does.
+            warps = max(launch.options["num_warps"], 8 if "BLOCK_K" in launch.arguments else 1)
             options = launch.options | {"num_warps": warps}
             yield replace(launch, arguments=launch.arguments | {"INDEX": tl.int64}, options=options)
+
+
+@lru_cache(maxsize=1)
+def _tensors(g: Conv2dGeometry, dtype: torch.dtype, last: bool) -> tuple[Tensor, ...]:
+    """x, w, bias and dy, which nobody reads: one set for all plans, since a recorded launch holds its tensors."""
+    form = torch.channels_last if last else torch.contiguous_format
+    shapes = (g.n, g.c, g.h, g.w), (g.k, g.c_group, g.r, g.s), (g.n, g.k, g.p, g.q)
+    x, w, dy = (torch.empty(shape, dtype=dtype, memory_format=form) for shape in shapes)
+    return x, w, torch.empty(g.k, dtype=dtype), dy
 
 
 def plans(which: str, g: Conv2dGeometry, itemsize: int, card: Card) -> Iterator[Plan]:
@@ -106,22 +110,22 @@ def plans(which: str, g: Conv2dGeometry, itemsize: int, card: Card) -> Iterator[
 
 def jobs(target: str, precision: str, passes: tuple[str, ...] = PASSES) -> list[Job]:
     """The distinct programs of one card and precision."""
+    return distinct(_every(target, precision, passes))
+
+
+def _every(target: str, precision: str, passes: tuple[str, ...]) -> Iterator[Job]:
     dtype = PRECISIONS[precision]
-    found = []
     with assume_card(CARDS[target]), products(precision):
-        for name, g in SHAPES.items():
-            for which in passes:
-                card = planning_card(torch.empty(0, dtype=dtype), which, g)
-                if card.tf32x3 != (precision == "tf32x3"):
-                    continue
-                if which == "fprop_pool" and shipped(which, g, dtype.itemsize, card)[0].algorithm == "direct":
-                    continue
-                for plan in plans(which, g, dtype.itemsize, card):
-                    for last in (True, False):
-                        layout = "channels_last" if last else "nchw"
-                        for launch in launches(which, g, dtype, last, plan):
-                            found.append(Job(target, f"{which} {name}{_marks(launch)}", precision, layout, launch))
-    return distinct(found)
+        for (name, g), last, which in product(SHAPES.items(), (True, False), passes):
+            card = planning_card(torch.empty(0, dtype=dtype), which, g)
+            if card.tf32x3 != (precision == "tf32x3"):
+                continue
+            if which == "fprop_pool" and shipped(which, g, dtype.itemsize, card)[0].algorithm == "direct":
+                continue
+            for plan in plans(which, g, dtype.itemsize, card):
+                for launch in launches(which, g, dtype, last, plan):
+                    layout = "channels_last" if last else "nchw"
+                    yield Job(target, f"{which} {name}{_marks(launch)}", precision, layout, launch)
 
 
 def part(found: list[Job], which: str) -> list[Job]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -90,7 +90,7 @@ def tile_of(launch: Launch) -> dict[str, Any]:
     return {k: v for k, v in launch.arguments.items() if k.startswith(("BLOCK", "BOX"))} | launch.options
 
 
-def distinct(found: list[Job]) -> list[Job]:
+def distinct(found: Iterable[Job]) -> list[Job]:
     """The jobs without those that compile to the same program."""
     kept: dict[Any, Job] = {}
     for job in found:

@@ -85,9 +85,11 @@ def wgrad_kernel(
     o_r = o_tap // S
     o_s = o_tap % S
     m_m = o_m < k
+    o_g = i_g * k
     if CHUNK > 1:
         m_m = tl.max_constancy(m_m, CHUNK)
-    p_dy = dy_ptr + (i_g * k * stride_dy_k if FLAT else 0) + (zero + o_m) * stride_dy_k  # [BLOCK_M]
+        o_g = tl.multiple_of(o_g, CHUNK)
+    p_dy = dy_ptr + o_g * stride_dy_k + (zero + o_m) * stride_dy_k  # [BLOCK_M]
     p_x = x_ptr + i_g * C * stride_x_c + (zero + o_c) * stride_x_c  # [BLOCK_N]
 
     first = i_split.to(INDEX) * pixels_per_split
@@ -100,7 +102,7 @@ def wgrad_kernel(
         if FLAT:
             o_dy = o_i * stride_dy_n + (o_p * stride_dy_p + o_q * stride_dy_q)
         else:
-            o_dy = o_k * (k * groups) + i_g * k
+            o_dy = o_k * (k * groups)
             if CHUNK > 1:
                 o_dy = tl.multiple_of(o_dy, CHUNK)
         b_dy = tl.load(p_dy[:, None] + o_dy[None, :], mask=m_m[:, None] & m_k[None, :], other=0.0)
