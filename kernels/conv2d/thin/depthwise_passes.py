@@ -25,7 +25,7 @@ LOADS = 64
 """Reads of a lane in NCHW; of more, element by element, ptxas keeps some on the stack."""
 BLOCK = 128
 ROWS = 4
-"""Output rows of a lane in NCHW and in the weight gradient."""
+"""Output rows of a lane in NCHW, and in the weight gradient without a stride, which needs more input for each."""
 
 
 def streams(g: Conv2dGeometry) -> bool:
@@ -147,7 +147,8 @@ def _wgrad(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry) -> None:
     unit = min(_unit(t, _wide(dy, g.r * g.s, SUM_BYTES), 1) for t in (dy, x))
     block_c = 16 if g.c <= 16 else 32
     block_p = BLOCK * unit // block_c
-    blocks_p = math.ceil(g.p / ROWS)
+    rows = max(1, ROWS // g.stride[0])
+    blocks_p = math.ceil(g.p / rows)
     items = g.n * blocks_p * g.q
     programs = math.ceil(g.c / block_c)
     splits = _parts(programs, items, block_p)
@@ -172,7 +173,7 @@ def _wgrad(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry) -> None:
         INDEX=index(dy, x),
         ACC=accumulator(dy),
         UNIT=unit,
-        ROWS=ROWS,
+        ROWS=rows,
         BLOCK_P=block_p,
         BLOCK_C=block_c,
     )
@@ -182,7 +183,7 @@ def _wgrad(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry) -> None:
 def _wgrad_nchw(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry) -> None:
     """dw in NCHW: small maps have fewer lanes a program."""
     wide = 16 // dy.element_size()
-    rows = ROWS if g.r * g.s <= 25 else ROWS // 2
+    rows = max(1, (ROWS if g.r * g.s <= 25 else ROWS // 2) // g.stride[0])
     unit = _unit(x, wide, 3)
     wide = _narrowed(wide, unit, g.s, g.stride[1], (rows - 1) * g.stride[0] + g.r)
     unit_y = _unit(dy, wide, 3)
