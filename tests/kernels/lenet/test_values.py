@@ -21,7 +21,6 @@ NETWORKS = [
     Network("odd rows and columns", 2, side=23, padding=1, classes=7),
     Network("few channels", 3, side=19, channels=(3, 5), hidden=(17, 9), classes=2),
     Network("smallest image", 2, side=16, padding=0, classes=33),
-    Network("rows longer than a step", 2, side=140, padding=0, classes=3, channels=(1, 2), hidden=(3, 2)),
     Network("average", 3, pool="avg"),
     Network("tanh", 3, activation="tanh"),
     Network("average of tanh", 3, pool="avg", activation="tanh"),
@@ -97,6 +96,12 @@ def test_several_rounds_of_a_program(triton: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(plan, "programs", lambda n, images, multiprocessors: 1)
     with plan.force_images(plan.MIDDLE):
         judge(triton, replace(DIGITS, n=9))
+
+
+def test_rows_longer_than_a_step_of_the_weight_gradient(triton: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """18 pairs of windows in a row, of which a step takes 16 places: two parts of nine."""
+    monkeypatch.setattr(plan, "wgrad_plan", lambda *_: plan.Wgrad(16, 16, (2, 1, 1), 4, 2))
+    judge(triton, Network("long rows", 1, side=76, padding=0, classes=3, channels=(1, 2), hidden=(3, 2)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, *HALF], ids=str)
