@@ -34,7 +34,7 @@ def operand(b, DTYPE: tl.constexpr, PRECISION: tl.constexpr):
 
 @triton.jit
 def product(b_a, b_b, b_acc, PRECISION: tl.constexpr):
-    """b_acc + b_a @ b_b. "tf32x3": three TF32 products of the halves of float32 numbers, for float32's accuracy.
+    """b_acc + b_a @ b_b. "tf32x3": three TF32 products of the halves of float32 numbers.
 
     Triton's own tf32x3 takes five times the instructions to split a number, since it keeps infinities. TF32's operands
     are rounded already (`operand`).
