@@ -147,7 +147,8 @@ def _wgrad(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry) -> None:
     unit = min(_unit(t, _wide(dy, g.r * g.s, SUM_BYTES), 1) for t in (dy, x))
     block_c = 16 if g.c <= 16 else 32
     block_p = BLOCK * unit // block_c
-    rows = max(1, ROWS // g.stride[0])
+    # Of four rows of 7x7 windows ptxas keeps 64 bytes on the stack on sm_120.
+    rows = max(1, (ROWS if g.r * g.s <= TAPS // 2 else ROWS // 2) // g.stride[0])
     blocks_p = math.ceil(g.p / rows)
     items = g.n * blocks_p * g.q
     programs = math.ceil(g.c / block_c)
