@@ -159,7 +159,7 @@ def test_float32_by_three_tf32_products(target: str, directory: str) -> None:
 def _check_hopper_copies(rows: list[dict[str, Any]]) -> None:
     """What goes over a whole map of aligned rows or channels moves 16 bytes at a time; a part of a bias does not."""
     kernels = [row for row in rows if row["kernel"] in ("dz_kernel", "pack_kernel") and row["case"] == "conv3x3 64"]
-    assert {(row["kernel"], row["dtype"], row["layout"]) for row in kernels} == {
+    assert {(row["kernel"], row["dtype"], row["layout"]) for row in kernels} >= {
         ("dz_kernel", "float16", "channels_last"),
         ("dz_kernel", "float32", "nchw"),
         ("pack_kernel", "float32", "nchw"),
