@@ -18,7 +18,7 @@ PACKED = FORWARD_PACKED + 48 * 16 * 64
 WGRAD_TILES = -(-36 * 8 // 64)
 """Tiles of 64 rows that hold the gradient of conv2's window matrix."""
 _TYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
-# Three products of the two halves of each number: nearly float32's accuracy on tensor cores. AMD has no TF32 to build it of.
+# Three products of the two halves of each number: nearly float32's accuracy. AMD has no TF32 to build it of.
 _FLOAT32, _TF32 = ("ieee", "tf32 portable") if torch.version.hip else ("tf32x3", "tf32")
 
 
