@@ -91,7 +91,7 @@ class Pool(torch.autograd.Function):
 
 def may_slice(x: Tensor) -> bool:
     """Whether x may be pooled on strided slices, by its size alone: the first question of a package without a build."""
-    return native.KERNELS is None and x.numel() >= SLICE_ELEMENTS
+    return native.KERNELS is None and not torch.compiler.is_compiling() and x.numel() >= SLICE_ELEMENTS
 
 
 def sliceable(name: str, a: dict[str, Any]) -> bool:

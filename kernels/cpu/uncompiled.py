@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from kernels import backend
+from kernels.common import signature
 from kernels.cpu.guard import TYPES
 from kernels.cpu.pool_plan import ONES, SLICE_ELEMENTS
 
@@ -21,7 +22,7 @@ _avg_pool2d: Any = torch._C._nn.avg_pool2d
 
 def conv2d(input: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: Any) -> Tensor | None:
     """With stride 1, where torch is right on rows of any length (torch_faults.py)."""
-    if type(input) in TYPES and stride in ONES and input.is_cpu and _backend() == "auto":
+    if type(input) in TYPES and stride in ONES and input.is_cpu and _backend() == "auto" and not signature._choices:
         return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
     return None
 
@@ -38,7 +39,7 @@ def max_pool2d(
     """Of few elements, where slices do not pay, undilated: then every window sees the map."""
     if type(input) not in TYPES or dilation not in ONES or not input.is_cpu:
         return None
-    if input.numel() >= SLICE_ELEMENTS or _backend() != "auto":
+    if input.numel() >= SLICE_ELEMENTS or _backend() != "auto" or signature._choices:
         return None
     step = () if stride is None else stride
     return _max_pool2d[bool(return_indices)](input, kernel_size, step, padding, dilation, ceil_mode)
@@ -46,6 +47,8 @@ def max_pool2d(
 
 def avg_pool2d(input: Any, kernel_size: Any, stride: Any, *others: Any) -> Any:
     """Of few elements."""
-    if type(input) in TYPES and input.is_cpu and input.numel() < SLICE_ELEMENTS and _backend() == "auto":
+    if type(input) not in TYPES or not input.is_cpu or signature._choices:
+        return None
+    if input.numel() < SLICE_ELEMENTS and _backend() == "auto":
         return _avg_pool2d(input, kernel_size, () if stride is None else stride, *others)
     return None

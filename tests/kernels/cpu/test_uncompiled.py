@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import kernels
+from kernels.common import signature
 from kernels.cpu import native, uncompiled
 
 ROOT = Path(kernels.__file__).parent.parent
@@ -47,6 +48,12 @@ LEFT: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def nothing_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outside of tests no card is assumed and no plan forced."""
+    monkeypatch.setattr(signature, "_choices", ())
+
+
 @pytest.mark.parametrize("name", TAKEN)
 def test_what_is_taken_is_torchs(name: str) -> None:
     function, arguments, torchs = TAKEN[name]
@@ -56,6 +63,8 @@ def test_what_is_taken_is_torchs(name: str) -> None:
     for other in ("torch", "triton"):
         with kernels.backend(other):
             assert function(*arguments) is None
+    with signature.apart("an assumed card"):
+        assert function(*arguments) is None
 
 
 @pytest.mark.parametrize("name", LEFT)
