@@ -1,4 +1,4 @@
-"""Input gradient with the batch as the tall side, by TMA; the counterpart of batch_fprop.
+"""Input gradient with the batch as the tall side, by TMA; the counterpart of fprop.py.
 
 dx[h, w][M, N] = sum over taps of dy[p, q][M, K] @ w[r, s][K, N]     one program: input pixels of some images
 M = n   images of a pixel, or of a box of adjacent pixels where there are fewer than BLOCK_M

@@ -1,4 +1,4 @@
-"""Convolution + bias + ReLU + 2x2 pool with the batch as the tall side, by TMA: batch_fprop with four accumulators.
+"""Convolution + bias + ReLU + 2x2 pool with the batch as the tall side, by TMA: fprop.py with four accumulators.
 
 z[j][M, N] = sum over taps of x[h_j, w_j][M, K] @ w[r, s][N, K]^T     for the four positions j of one pooling window
 y[M, N]    = pool over j of relu(z[j] + bias)

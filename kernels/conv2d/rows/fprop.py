@@ -1,4 +1,4 @@
-"""Forward convolution over few channels as a GEMM on padded rows (rows_pack.py), pooled 2x2 if asked.
+"""Forward convolution over few channels as a GEMM on padded rows (pack.py), pooled 2x2 if asked.
 
 y[M, N] = windows(x)[M, K] @ w[N, K]^T
 M = n * p * q   output pixels, or pooled ones with four sums each

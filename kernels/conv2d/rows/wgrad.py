@@ -1,4 +1,4 @@
-"""Weight gradient over few channels from padded rows (rows_pack.py), in two deterministic passes.
+"""Weight gradient over few channels from padded rows (pack.py), in two deterministic passes.
 
 dw[split][M, N] = dz[K, M]^T @ windows(x)[K, N]
 M = k           output channels
