@@ -1,4 +1,8 @@
-"""Sums in two deterministic passes: parts first, then the parts in order, with what follows the sum. No atomics."""
+"""Sums in two deterministic passes: parts first, then the parts in a fixed order, with what follows. No atomics.
+
+There may be hundreds of parts of a few numbers (a bias, a small filter): added one by one they would keep a handful of
+programs waiting for memory a hundred times over. So a program reads many parts at once where results are few.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,13 @@ from torch import Tensor
 
 from kernels.common.jit import relu
 from kernels.common.launch import launch
-from kernels.conv2d.common.arguments import LIMIT, accumulator
+from kernels.conv2d.common.arguments import accumulator, index
+from kernels.conv2d.plans.plan import PROGRAMS
 
-BLOCK = 512
+TILE = 2048
+"""Numbers that a program reads at a time, 16 of a thread: so many loads of 16 bytes are under way at once."""
+LEAST = 8
+"""Adjacent numbers of a part that a program takes at least: what memory reads at once."""
 
 
 @triton.jit
@@ -29,16 +37,22 @@ def reduce_splits_kernel(
     RELU: tl.constexpr,
     INDEX: tl.constexpr,
     ACC: tl.constexpr,
+    PARTS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """out[i] = sum over s of partial[s, i], in the order of s, + bias[i // inner % k], then ReLU."""
+    """out[i] = sum over s of partial[s, i] + bias[i // inner % k], then ReLU.
+
+    Row j of a tile of [PARTS, BLOCK] sums the parts j, j + PARTS, ... one after the other; then the rows are added.
+    """
     o = tl.program_id(0).to(INDEX) * BLOCK + tl.arange(0, BLOCK)
     m = o < numel
-    b_sum = tl.zeros((BLOCK,), ACC)
-    p_partial = partial_ptr + o
-    for _ in range(splits):
-        b_sum += tl.load(p_partial, mask=m, other=0.0)
-        p_partial += numel
+    o_part = tl.arange(0, PARTS)
+    b_rows = tl.zeros((PARTS, BLOCK), ACC)
+    p_rows = partial_ptr + (o_part.to(INDEX)[:, None] * numel + o[None, :])
+    for s_0 in range(0, splits, PARTS):
+        b_rows += tl.load(p_rows, mask=(s_0 + o_part < splits)[:, None] & m[None, :], other=0.0)
+        p_rows += tl.full((), PARTS, INDEX) * numel
+    b_sum = tl.sum(b_rows, axis=0)
     if HAS_BIAS:
         b_sum += tl.load(bias_ptr + o // inner % k, mask=m, other=0.0).to(ACC)
     if RELU:
@@ -59,19 +73,33 @@ def reduce(partial: Tensor, out: Tensor, bias: Tensor | None = None, relu: bool 
     if partial is out:
         return
     channels_last = out.dim() == 4 and out.stride(1) == 1
+    splits, numel = partial.shape
+    parts = _rows(splits, numel)
     launch(
         reduce_splits_kernel,
-        math.ceil(out.numel() / BLOCK),
+        math.ceil(numel / (TILE // parts)),
         partial_ptr=partial,
         bias_ptr=partial if bias is None else bias,
         out_ptr=out,
-        numel=out.numel(),
-        splits=partial.shape[0],
+        numel=numel,
+        splits=splits,
         k=1 if bias is None else bias.shape[0],
         inner=1 if bias is None or channels_last else out.shape[2] * out.shape[3],
         HAS_BIAS=bias is not None,
         RELU=relu,
-        INDEX=tl.int64 if partial.numel() > LIMIT else tl.int32,
+        INDEX=index(numel=math.ceil(splits / parts) * parts * numel),
         ACC=accumulator(out),
-        BLOCK=BLOCK,
+        PARTS=parts,
+        BLOCK=TILE // parts,
     )
+
+
+def _rows(splits: int, numel: int) -> int:
+    """How many parts a program reads at a time: one after the other only where that leaves programs enough.
+
+    A power of four, so that few kernels are compiled.
+    """
+    rows = 1
+    while rows < splits and rows * numel < PROGRAMS * TILE and rows * LEAST < TILE:
+        rows *= 4
+    return rows

@@ -168,6 +168,8 @@ def _check_hopper_copies(rows: list[dict[str, Any]]) -> None:
         total = row["total"]
         assert total["load"] == total["load_16"], row
         assert total["store"] == total["store_16"] + (row["kernel"] == "dz_kernel"), row
+    parts = [row["total"] for row in rows if row["kernel"] == "reduce_splits_kernel"]
+    assert parts and all(total["load"] == total["load_16"] for total in parts), parts
 
 
 def test_pools_move_16_bytes_at_a_time(directory: str) -> None:
