@@ -62,14 +62,16 @@ def network(form: str, n: int) -> tuple[Tensor, list[torch.nn.Parameter], int]:
     return torch.empty(n, *IMAGES[form]), list(build(form).parameters()), LENETS[form]
 
 
-def launches(arithmetic: str, images: int, form: str = "lenet") -> list[Launch]:
-    """Those of inference, then those of a training step that are not among them."""
+def launches(arithmetic: str, images: int, form: str = "lenet", style: str = "max-relu") -> list[Launch]:
+    """Those of inference, then those of a training step that are not among them. style: pool and activation."""
     x, parameters, padding = network(form, BATCH)
-    chosen = None if arithmetic == "flags" else arithmetic
+    pool, activation = style.split("-")
+    options: Any = {"padding": padding, "pool": pool, "activation": activation}
+    options["arithmetic"] = None if arithmetic == "flags" else arithmetic
     with plan.force_images(images), kernels.backend("triton"), record() as found:
         with torch.no_grad():
-            lenet(x, parameters, padding=padding, arithmetic=chosen)
-        y = lenet(x, parameters, padding=padding, arithmetic=chosen)
+            lenet(x, parameters, **options)
+        y = lenet(x, parameters, **options)
         torch.autograd.grad(y, parameters, torch.zeros_like(y))
     return list({(launch.kernel.__name__, launch.arguments.get("KEEP")): launch for launch in found}.values())
 

@@ -59,7 +59,7 @@ def forward(
     """
     multiprocessors = _multiprocessors(x.device)
     images = plan.images_at_a_time(g.n, multiprocessors)
-    chosen = plan.forward_plans(style.compute.itemsize, keep)[images]
+    chosen = plan.forward_plans(style, keep)[images]
     programs = plan.programs(g.n, images, multiprocessors)
     sizes = [-(-images * size // 16) * 16 for size in (g.pixels1 * 8, g.features, g.f1, g.f2)]
     kept = [x.new_empty(shape, dtype=dtype) for shape, dtype in kept_shapes(g, style)] if keep else []
@@ -157,7 +157,7 @@ def backward(
     _backward_data(dy, share, weights, kept, (ds, dh2, dh1, dy2, dy1), g, style)
     y1, code1, y2, code2, h1, h2, _, padded = kept
     multiprocessors = _multiprocessors(x.device)
-    chosen = plan.wgrad_plan(g.n, g.pixels1, g.pixels2, multiprocessors, style.compute.itemsize)
+    chosen = plan.wgrad_plan(g, style, multiprocessors)
     splits = dict(zip(("splits1", "splits2", "splits3"), chosen.splits, strict=True))
     linear = sum(math.prod(shape) for shape in g.shapes[4:])
     sizes = (chosen.splits[0] * 65 * 64, WGRAD_TILES * chosen.splits[1] * 65 * 64, chosen.splits[2] * linear)
@@ -221,7 +221,7 @@ def _backward_data(
     """Fill gradients = (ds, dh2, dh1, dy2, dy1)."""
     multiprocessors = _multiprocessors(dy.device)
     images = plan.images_at_a_time(g.n, multiprocessors)
-    chosen = plan.backward_plans(style.compute.itemsize)[images]
+    chosen = plan.backward_plans(style)[images]
     programs = plan.programs(g.n, images, multiprocessors)
     _, _, y2, code2, h1, h2, packed, _ = kept
     ds, dh2, dh1, dy2, dy1 = gradients

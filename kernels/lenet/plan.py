@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from kernels.common.signature import apart
+from kernels.lenet.geometry import LeNetGeometry
+from kernels.lenet.style import Style
 
 RESIDENT = 2
 """Programs that a multiprocessor holds at once, from the machine code; of LATENCY's, twice as wide, it holds one."""
@@ -68,22 +70,29 @@ class Wgrad:
 LATENCY, MIDDLE, THROUGHPUT = 1, 4, 16
 
 
-def forward_plans(itemsize: int, keep: bool) -> dict[int, Forward]:
-    """Every forward plan for an element size of the arithmetic (2 or 4 bytes), by images at a time.
+def forward_plans(style: Style, keep: bool) -> dict[int, Forward]:
+    """Every forward plan, by images at a time.
 
-    keep: with the pool's codes for backward, which take registers from the tiles. The tiles are the largest that need
-    no stack on any card from sm_80 on.
+    keep: with the pool's codes for backward, which take registers from the tiles; so does an exact float32 tanh. The
+    tiles are the largest that need no stack on any card from sm_80 on.
     """
-    block_c, block_k, block_1 = 64 // itemsize, 64 // itemsize, 64 if keep or itemsize == 2 else 128
+    itemsize, narrow = style.compute.itemsize, keep or _exact_tanh(style)
+    block_c, block_k, block_1 = 64 // itemsize, 64 // itemsize, 64 if narrow or itemsize == 2 else 128
     return {
         LATENCY: Forward(1, 64, 32, block_c, 32 * itemsize, 8, 3, 3, keep),
         MIDDLE: Forward(4, 64, 64, block_c, block_k, 4, 2, 1, True),
-        THROUGHPUT: Forward(16, block_1, 64, block_c if keep else 32, block_k, 4, 2, 1, True),
+        THROUGHPUT: Forward(16, block_1, 64, block_c if narrow else 32, block_k, 4, 2, 1, True),
     }
 
 
-def backward_plans(itemsize: int) -> dict[int, Backward]:
+def _exact_tanh(style: Style) -> bool:
+    """Whether tanhs meet float32 products of three parts: most registers."""
+    return style.tanh and style.compute.itemsize == 4 and not style.conv_tf32
+
+
+def backward_plans(style: Style) -> dict[int, Backward]:
     """Every backward plan, by images at a time."""
+    itemsize = style.compute.itemsize
     block_c, block_k = 128 // itemsize, 64 // itemsize
     return {
         LATENCY: Backward(1, 64, block_c, 64, block_k, 4, 2, 2),
@@ -120,11 +129,11 @@ def programs(n: int, images: int, multiprocessors: int) -> int:
     return min(-(-n // images), RESIDENT * multiprocessors)
 
 
-def wgrad_plan(n: int, pixels1: int, pixels2: int, multiprocessors: int, itemsize: int) -> Wgrad:
+def wgrad_plan(g: LeNetGeometry, style: Style, multiprocessors: int) -> Wgrad:
     """Splits in proportion to the work of each layer, fewer where a part would be shorter than a few steps."""
     places = RESIDENT * multiprocessors
-    block_m, block_rows = 32, 64 // itemsize
-    longest = (n * pixels1 // (2 * block_m), n * pixels2 // (2 * block_m), n // (4 * block_rows))
+    block_m, block_rows = 16 if _exact_tanh(style) else 32, 64 // style.compute.itemsize
+    longest = (g.n * g.pixels1 // (2 * block_m), g.n * g.pixels2 // (2 * block_m), g.n // (4 * block_rows))
     wanted = (places * 2 // 5, places // 10, max(1, places // 132))
     splits = tuple(max(1, min(w, most)) for w, most in zip(wanted, longest, strict=True))
     return Wgrad(block_m, block_rows, (splits[0], splits[1], splits[2]), 4, 2)

@@ -1,7 +1,7 @@
-"""Compiles the LeNet kernels for a card that need not be there: python compiled.py TARGET ARITHMETIC:IMAGES ...
+"""Compiles the LeNet kernels for a card that need not be there: python compiled.py TARGET ARITHMETIC:IMAGES:STYLE ...
 
-IMAGES names a plan by its images at a time. Prints a row of JSON for each kernel. Needs a process without
-TRITON_INTERPRET.
+IMAGES names a plan by its images at a time, STYLE pool and activation (avg-tanh). Prints a row of JSON for each kernel.
+Needs a process without TRITON_INTERPRET.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def row(launch: Launch, target: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     for choice in sys.argv[2:]:
-        arithmetic, images = choice.split(":")
-        for launch in launches(arithmetic, int(images)):
-            about = {"target": sys.argv[1], "arithmetic": arithmetic, "images": int(images)}
+        arithmetic, images, style = choice.split(":")
+        for launch in launches(arithmetic, int(images), style=style):
+            about = {"target": sys.argv[1], "arithmetic": arithmetic, "images": int(images), "style": style}
             print(json.dumps({**about, **row(launch, sys.argv[1])}), flush=True)

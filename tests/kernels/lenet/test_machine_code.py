@@ -19,7 +19,12 @@ PRODUCTS = {"forward_kernel", "forward_kernel_keep", "backward_kernel", "wgrad_k
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "target, choices",
-    [("sm_80", ["float32:16"]), ("sm_90", ["flags:16", "float16:1"]), ("sm_100", ["flags:16"])],
+    [
+        ("sm_80", ["float32:16:max-relu", "float32:16:avg-tanh"]),
+        ("sm_90", ["flags:16:max-relu", "float16:1:max-relu"]),
+        ("sm_100", ["flags:16:max-relu"]),
+    ],
+    ids=["sm_80", "sm_90", "sm_100"],
 )
 def test_the_kernels_on(target: str, choices: list[str]) -> None:
     """flags: torch's default for float32, convolutions in TF32 and linear layers with float32's accuracy."""
@@ -30,7 +35,7 @@ def test_the_kernels_on(target: str, choices: list[str]) -> None:
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert {row["kernel"] for row in rows} == PRODUCTS | {"pack_kernel", "reduce_kernel"}
     for row in rows:
-        about = f"{row['kernel']} {row['arithmetic']} {row['images']}"
+        about = f"{row['kernel']} {row['arithmetic']} {row['images']} {row['style']}"
         assert row["stack"] == 0, f"{about} spills {row['stack']} bytes"
         # Kernels with tcgen05 claim their tensor memory by an atomic of the multiprocessor's own.
         assert "atomic" not in row["total"] or "tcgen05" in row["total"], f"{about}: sums in no fixed order"

@@ -24,10 +24,8 @@ def quick(triton: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if triton.device == "cpu":
         monkeypatch.setattr(plan, "images_at_a_time", lambda n, multiprocessors: 32)
         forward = plan.Forward(32, 8192, 2048, 32, 128, 4, 2, 1, True)
-        monkeypatch.setattr(plan, "forward_plans", lambda itemsize, keep: {32: forward})
-        monkeypatch.setattr(
-            plan, "backward_plans", lambda itemsize: {32: plan.Backward(32, 2048, 128, 512, 128, 4, 2, 1)}
-        )
+        monkeypatch.setattr(plan, "forward_plans", lambda style, keep: {32: forward})
+        monkeypatch.setattr(plan, "backward_plans", lambda style: {32: plan.Backward(32, 2048, 128, 512, 128, 4, 2, 1)})
         monkeypatch.setattr(plan, "wgrad_plan", lambda *_: plan.Wgrad(8192, 32, (1, 1, 1), 4, 2))
 
 

@@ -117,7 +117,7 @@ def test_a_thousand_images(triton: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     big = plan.Forward(256, 8192, 4096, 32, 64, 4, 2, 1, True)
     if triton.device == "cpu":  # tiles for the interpreter's speed; a card runs its own
         monkeypatch.setattr(plan, "images_at_a_time", lambda n, multiprocessors: 256)
-        monkeypatch.setattr(plan, "forward_plans", lambda itemsize, keep: {256: big})
+        monkeypatch.setattr(plan, "forward_plans", lambda style, keep: {256: big})
     network = replace(DIGITS, n=1000)
     parameters, x = network.parameters(triton.device), network.images(triton.device)
     with torch.no_grad():
@@ -137,9 +137,9 @@ def test_large_batches_of_a_small_network(
     if triton.device == "cpu":
         monkeypatch.setattr(plan, "images_at_a_time", lambda n, multiprocessors: images)
         forward = plan.Forward(images, 2**14, 2**13, 32, 64, 4, 2, 1, True)
-        monkeypatch.setattr(plan, "forward_plans", lambda itemsize, keep: {images: forward})
+        monkeypatch.setattr(plan, "forward_plans", lambda style, keep: {images: forward})
         backward = plan.Backward(images, 2**12, 256, 64, 64, 4, 2, 1)
-        monkeypatch.setattr(plan, "backward_plans", lambda itemsize: {images: backward})
+        monkeypatch.setattr(plan, "backward_plans", lambda style: {images: backward})
         monkeypatch.setattr(plan, "wgrad_plan", lambda *_: plan.Wgrad(2**13, 2**12, (1, 1, 2), 4, 2))
     judge_by_layers(triton, small(n, dtype), dtype, forward_only=n == 65537)
 
