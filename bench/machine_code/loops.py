@@ -22,6 +22,7 @@ MARGIN = 1.1
 """A loop may have so many times the prototype's instructions."""
 SQUARE, STRIDED = shape(128, 256, (14, 14), 256, (3, 3)), shape(128, 256, (14, 14), 256, (3, 3), 2)
 FEW, ODD = shape(2, 256, (28, 28), 256, (3, 3)), shape(128, 72, (14, 14), 136, (3, 3))
+SAME = shape(32, 64, (32, 32), 64, (3, 3))
 POINT, STEM = shape(64, 256, (14, 14), 256, (1, 1)), shape(64, 1, (28, 28), 6, (5, 5))
 
 
@@ -36,6 +37,10 @@ class Loop:
     plan: Plan
     instructions: int
     products: int
+
+
+def _strips(*tile: int) -> Plan:
+    return Plan("strips", Tile(*tile), True)
 
 
 def _gemm(*tile: int) -> Plan:
@@ -61,6 +66,7 @@ LOOPS = (
     Loop("batch dgrad 128x256", "dgrad", SQUARE, "float16", _batch(128, 256, 64, 8, 4), 117, 4),
     Loop("batch dgrad 128x128, stride 2", "dgrad", STRIDED, "float16", _batch(128, 128, 64, 8, 4), 117, 4),
     Loop("batch wgrad 128x256", "wgrad", SQUARE, "float16", _batch(128, 256, 64, 8, 4), 130, 4),
+    Loop("strips wgrad 64x64", "wgrad", SAME, "float16", _strips(64, 64, 32, 4, 2), 388, 24),
     Loop("batch pool 64x128", "fprop_pool", SQUARE, "float16", _batch(64, 128, 64, 8, 3), 219, 16),
     Loop("matrix product 128x256", "fprop", POINT, "float16", Plan("matmul", Tile(128, 256, 64, 8, 4), True), 127, 4),
     Loop("patch 5x5 pooled", "fprop_pool", STEM, "float32", Plan("patch", None), 284, 200),
@@ -85,13 +91,14 @@ class Found:
 
     @property
     def is_good(self) -> bool:
-        """Whether it has hardly more instructions, reads no operand of a single pixel's box into registers, and copies
-        16 bytes at a time."""
+        """Whether it has hardly more instructions, reads no operand of a single pixel's box into registers (strips: one
+        of both), and copies 16 bytes at a time."""
         if self.rounds:
             return True
         counts, several = self.counts, self.loop.g == FEW
+        most = 12 if self.loop.plan.algorithm == "strips" else 4 if several else 0
         narrow = counts.get("async_copy", 0) - counts.get("async_copy_16", 0)
-        return self.share <= MARGIN and not narrow and counts.get("shared_load", 0) <= (4 if several else 0)
+        return self.share <= MARGIN and not narrow and counts.get("shared_load", 0) <= most
 
     def __str__(self) -> str:
         loop, counts = self.loop, self.counts

@@ -104,7 +104,7 @@ def plans(which: str, g: Conv2dGeometry, itemsize: int, card: Card) -> Iterator[
     """Those that can ship, each with its sum whole and in two parts."""
     for plan in shipped(which, g, itemsize, card):
         yield plan
-        if which != "fprop_pool" and plan.algorithm in ("gemm", "batch", "matmul"):
+        if which != "fprop_pool" and plan.algorithm in ("gemm", "batch", "strips", "matmul"):
             yield replace(plan, splits=2)
 
 
@@ -151,10 +151,12 @@ def faults(row: dict[str, Any]) -> list[str]:
     tensor_cores = sum(row["total"].get(kind, 0) for kind in ("wgmma", "mma", "tcgen05"))
     if row["dot"] and not tensor_cores and row["dtype"] in ("float16", "bfloat16", "float32", "tf32x3"):
         found.append("no tensor cores")
-    # A box of several pixels is a matrix in registers only, which are loaded once for each block of K.
+    # A box of several pixels is a matrix in registers only, which are loaded once for each block of K. Strips want one
+    # operand there, which takes twice the loads where it is masked.
     several = row["tile"].get("BOX_ROWS", 1) * row["tile"].get("BOX_COLUMNS", 1) > 1
+    most = loop.get("wgmma", 0) * (2 if row["kernel"].startswith("strips") else several)
     halves = row["dtype"] in ("float16", "bfloat16") and "tma_load" in loop and "wgmma" in loop
-    if halves and loop.get("shared_load", 0) > (loop["wgmma"] if several else 0):
+    if halves and loop.get("shared_load", 0) > most:
         found.append("operands through registers")
     narrow = loop.get("load", 0) + loop.get("async_copy", 0) - loop.get("async_copy_16", 0)
     if narrow and _reads_wide(row):

@@ -71,6 +71,28 @@ def rounded_tf32(b, PORTABLE: tl.constexpr):
 
 
 @triton.jit
+def through_registers(b):
+    """b itself, which Hopper's tensor cores then take from registers: the compiler leaves an operand as it was loaded
+    in shared memory, and looks no further than an instruction that it does not know."""
+    if _UPCAST:
+        return b
+    return tl.inline_asm_elementwise(
+        "mov.b32 $0, $1;", "=r,r", [b], dtype=b.dtype, is_pure=True, pack=32 // b.dtype.primitive_bitwidth
+    )
+
+
+@triton.jit
+def masked_registers(b, m):
+    """through_registers with zeros where not `m`."""
+    if _UPCAST:
+        return tl.where(m, b, 0.0)
+    b_m = tl.where(m, -1, 0).to(tl.int16 if b.dtype.primitive_bitwidth == 16 else tl.int32)
+    return tl.inline_asm_elementwise(
+        "and.b32 $0, $1, $2;", "=r,r,r", [b, b_m], dtype=b.dtype, is_pure=True, pack=32 // b.dtype.primitive_bitwidth
+    )
+
+
+@triton.jit
 def dot(b_a, b_b, b_acc, PRECISION: tl.constexpr):
     """b_acc + b_a @ b_b, summed in b_acc's dtype.
 

@@ -149,27 +149,38 @@ def _launch(launch: Launch, flops: float, limits: Limits, code: Code | None) -> 
 def step_of(launch: Launch) -> tuple[float, float]:
     """FLOPs and bytes of one step of a tile of BLOCK_M x BLOCK_N x BLOCK_K."""
     m, n, k = (launch.arguments[f"BLOCK_{axis}"] for axis in "MNK")
-    m *= 4 if "pool" in launch.kernel.__name__ else 1
-    return 2.0 * m * n * k, (m + n) * k * float(next(tensors_of(launch.arguments)).element_size())
+    left, right, joint, _ = _tiles(launch)
+    size = float(next(tensors_of(launch.arguments)).element_size())
+    return 2.0 * joint * m * n * k, (left * m + right * n) * k * size
+
+
+def _tiles(launch: Launch) -> tuple[int, int, int, int]:
+    """Tiles of M and of N that a step fetches, the products that they make, and the results of a program."""
+    if "pool" in launch.kernel.__name__:
+        return 4, 1, 4, 1
+    if "strips" in launch.kernel.__name__:
+        rows, taps = launch.arguments["ROWS"], 3
+        return rows + taps - 1, rows, rows * taps, taps
+    return 1, 1, 1, 1
 
 
 def _products(launch: Launch, flops: float, limits: Limits, code: Code | None) -> tuple[float, str]:
     """Seconds of a grid of tiles, and what a step waits for."""
     a = launch.arguments
     m, n, k = (a[f"BLOCK_{axis}"] for axis in "MNK")
-    rows = 4 if "pool" in launch.kernel.__name__ else 1
+    left, right, joint, results = _tiles(launch)
     out = _output(a)
-    padded = launch.grid * m * n / max(1, out.numel())
+    padded = launch.grid * results * m * n / max(1, out.numel())
     products = flops / 2 * _inside(a) * padded * _padded_depth(a, k)
-    steps = products / (launch.grid * rows * m * n * k)
+    steps = products / (launch.grid * joint * m * n * k)
     rate = _rate(launch, limits) / 2 / limits.multiprocessors / limits.clock
     slow = 2.0 if limits.wgmma and m < 64 else 1.0
-    reached = min(1.0, REACH * rows * m * n / (rows * m * n + FETCH * (rows * m + n)))
-    tensor = rows * m * n * k * slow / rate / reached
+    reached = min(1.0, REACH * joint * m * n / (joint * m * n + FETCH * (left * m + right * n)))
+    tensor = joint * m * n * k * slow / rate / reached
     issue = 0.0 if code is None else code.loop.get("all", 0) * code.num_warps / 4
     busy = max(tensor, issue)
     answer = ANSWER / launch.options.get("num_stages", 2)
-    resident = code.resident(limits) if code else (1 if rows * m * n >= 128 * 128 else 2)
+    resident = code.resident(limits) if code else (1 if joint * m * n >= 128 * 128 else 2)
     full, rest = divmod(math.ceil(launch.grid / limits.multiprocessors), resident)
 
     def wave(programs: int) -> float:
@@ -219,7 +230,7 @@ def _padded_depth(a: dict[str, Any], block_k: int) -> float:
     if a.get("FLAT"):
         depth *= a["R"] * a["S"]
     if "dw_ptr" in a:
-        return 1.0
+        return math.ceil(a["q"] / block_k) * block_k / a["q"] if "WHOLE" in a else 1.0
     return float(math.ceil(depth / block_k) * block_k / max(1, depth))
 
 

@@ -28,6 +28,7 @@ from kernels.conv2d.plans.choose import plan
 from kernels.conv2d.plans.plan import wgrad_tiles
 from kernels.conv2d.pointwise import passes as pointwise
 from kernels.conv2d.rows import passes as rows
+from kernels.conv2d.strips import passes as strips
 from kernels.conv2d.thin import passes as thin
 from kernels.conv2d.thin.passes import per_split
 
@@ -109,8 +110,8 @@ def wgrad(dy: Tensor, x: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
     if dw.numel() == 0 or pixels == 0:
         return dw.zero_()
     chosen = plan("wgrad", g, dy.element_size(), planning_card(dy, "wgrad", g))
-    if chosen.algorithm in ("batch", "matmul") or (chosen.packed and chosen.algorithm in ("gemm", "groups")):
-        dy, x = both_innermost(dy, x, dense=chosen.algorithm != "batch")
+    if chosen.algorithm != "rows" and chosen.packed:
+        dy, x = both_innermost(dy, x, dense=chosen.algorithm not in ("batch", "strips"))
     if chosen.tile is None:
         thin.wgrad(dy, x, dw, g, chosen.splits)
         return dw
@@ -123,6 +124,8 @@ def wgrad(dy: Tensor, x: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
         rows.wgrad(dy, x, dw, partial, g, chosen)
     elif chosen.algorithm == "batch":
         batch.wgrad(dy, x, dw, partial, g, chosen)
+    elif chosen.algorithm == "strips":
+        strips.wgrad(dy, x, dw, partial, g, chosen)
     else:
         launch_gemm(
             wgrad_kernel,

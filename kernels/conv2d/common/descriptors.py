@@ -22,14 +22,16 @@ _CAN_ROUND = "round_f32_to_tf32" in TensorDescriptor.__dataclass_fields__
 
 def images(t: Tensor, count: int, channels: int, rows: int = 1, columns: int = 1, result: bool = False) -> Any:
     """`t` [n, c, h, w] as [h, w, n, c], in boxes of rows x columns pixels of `count` images. result: it is written."""
-    t = channels_innermost(t)
-    size = t.element_size()
-    steps = [t.stride(axis) if t.shape[axis] > 1 else t.shape[1] for axis in (2, 3, 0)]
-    if t.data_ptr() % 16 or any(step * size % 16 for step in steps):
-        t = dense_channels_innermost(t, copy=True)
-        steps = [t.stride(axis) for axis in (2, 3, 0)]
+    t, steps = _regular(t, (2, 3, 0))
     n, c, h, w = t.shape
     return boxes(t, [h, w, n, c], [*steps, 1], [rows, columns, count, channels], result)
+
+
+def strips(t: Tensor, columns: int, channels: int) -> Any:
+    """`t` [n, c, h, w] as [n, h, w, c], in boxes of so many adjacent pixels of a row."""
+    t, steps = _regular(t, (0, 2, 3))
+    n, c, h, w = t.shape
+    return boxes(t, [n, h, w, c], [*steps, 1], [1, 1, columns, channels], False)
 
 
 def pixels(t: Tensor, rows: int, channels: int) -> Any:
@@ -52,6 +54,17 @@ def filters_for_dgrad(t: Tensor, columns: int, depth: int) -> tuple[Any, bool]:
     if t.dtype == torch.float32:
         return filters(t.transpose(0, 1), columns, depth), True
     return filters(t, depth, columns), False
+
+
+def _regular(t: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, list[int]]:
+    """`t` or a copy with its channels adjacent, and the steps along the other axes."""
+    t = channels_innermost(t)
+    size = t.element_size()
+    steps = [t.stride(axis) if t.shape[axis] > 1 else t.shape[1] for axis in axes]
+    if t.data_ptr() % 16 or any(step * size % 16 for step in steps):
+        t = dense_channels_innermost(t, copy=True)
+        steps = [t.stride(axis) for axis in axes]
+    return t, steps
 
 
 def _aligned(t: Tensor) -> Tensor:

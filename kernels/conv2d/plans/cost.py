@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from kernels.common.device import Card
 from kernels.conv2d.geometry import Conv2dGeometry
+from kernels.conv2d.plans import strips
 from kernels.conv2d.plans.box import box_of
 
 WAVE = 132
@@ -40,7 +41,8 @@ LONG_SUM = 512
 class Work:
     """`copies` equal products of m x n results (groups, phases, taps), each summing `taps` times over `depth` elements.
 
-    rows: tiles of M that share one tile of N (4 in the fused pool). itemsize: bytes of an operand's element. wgmma:
+    A step fetches `rows` tiles of M (4 in the fused pool) and `columns` of N, which make `joint` products, or `rows` if
+    it is 0. fill: how often the programs of a cut sum fill the card. itemsize: bytes of an operand's element. wgmma:
     tiles of fewer than 64 rows miss the fast instruction. split: "no"; "may" (a second pass if there are parts);
     "always" (a second pass whatever the parts). slow: a step's cycles against the usual ones.
     products: that a multiply-add takes. least_steps: that a part has.
@@ -58,6 +60,9 @@ class Work:
     slow: float = 1.0
     products: int = 1
     least_steps: int = LEAST_STEPS
+    columns: int = 1
+    joint: int = 0
+    fill: tuple[int, ...] = (1, 2)
 
     def programs(self, block_m: int, block_n: int) -> int:
         """Tiles of one part of the sum."""
@@ -71,26 +76,28 @@ class Work:
         """Numbers of parts worth a look: one, and those that fill the card once or twice."""
         most = 1 if self.split == "no" else max(1, int(self.steps(block_k)) // self.least_steps)
         programs = self.programs(block_m, block_n)
-        return sorted({1, *(min(most, max(1, waves * WAVE // programs)) for waves in (1, 2))})
+        return sorted({1, *(min(most, max(1, waves * WAVE // programs)) for waves in self.fill)})
 
     def cycles(self, block_m: int, block_n: int, block_k: int, parts: int) -> float:
         """The estimate for one tile."""
-        tall = self.rows * block_m
-        products = tall * block_n * (2 if self.wgmma and block_m < 64 else 1)
-        busy = (self.products * products + FETCH * (tall + block_n)) / RATE * (block_k * self.itemsize / 128)
+        joint = self.joint or self.rows
+        products = joint * block_m * block_n * (2 if self.wgmma and block_m < 64 else 1)
+        fetched = self.rows * block_m + self.columns * block_n
+        busy = (self.products * products + FETCH * fetched) / RATE * (block_k * self.itemsize / 128)
         step = STEP + max(LATENCY, busy) * self.slow
         waves = -(-self.programs(block_m, block_n) * parts // WAVE)
         total = waves * (PROGRAM + step * self.steps(block_k) / parts)
         if parts > 1 or self.split == "always":
             unit = 8 if self.itemsize == 8 else 4
-            total += SECOND_PASS + 2 * parts * self.copies * self.m * self.n * unit / BYTES
+            results = self.copies * self.m * self.n * joint // self.columns
+            total += SECOND_PASS + 2 * parts * results * unit / BYTES
         return total
 
 
 def work_of(
     algorithm: str, which: str, g: Conv2dGeometry, itemsize: int, card: Card, packed: bool, block_m: int
 ) -> Work:
-    """The product that pass `which` is by "gemm", "batch" or "matmul" with tiles of `block_m` rows."""
+    """The product that pass `which` is by "gemm", "batch", "strips" or "matmul" with tiles of `block_m` rows."""
     if card.tf32x3:
         plain = work_of(algorithm, which, g, itemsize, replace(card, tf32x3=False), packed, block_m)
         return replace(plain, products=3, least_steps=LONG_SUM // 32)
@@ -98,6 +105,8 @@ def work_of(
         which, g = "fprop", g.turned
     if algorithm == "batch":
         return _batch(which, g, itemsize, block_m, card)
+    if algorithm == "strips":
+        return _strips(g, itemsize)
     wgmma = card.tma
     if which == "wgrad":
         return _wgrad(g, itemsize, wgmma, packed)
@@ -118,6 +127,14 @@ def _wgrad(g: Conv2dGeometry, itemsize: int, wgmma: bool, packed: bool) -> Work:
     taps = g.r * g.s
     copies, width = (taps, g.c_group) if packed else (1, g.c_group * taps)
     return Work(g.k_group, width, g.n * g.p * g.q, 1, g.groups * copies, itemsize, wgmma=wgmma, split="always")
+
+
+def _strips(g: Conv2dGeometry, itemsize: int) -> Work:
+    """Every column of taps is a program's, which sums each of its rows. Three programs share a multiprocessor."""
+    rows = strips.rows_of(g)
+    tall, joint, fill = rows + strips.TAPS - 1, rows * strips.TAPS, (3,)
+    work = Work(g.c, g.k, g.q, g.n * g.p / rows, g.s, itemsize, tall, True, "always")
+    return replace(work, columns=rows, joint=joint, fill=fill)
 
 
 def _batch(which: str, g: Conv2dGeometry, itemsize: int, block_m: int, card: Card) -> Work:

@@ -26,6 +26,7 @@ from kernels.conv2d.plans.few import (
     suits_patch,
     suits_rows,
 )
+from kernels.conv2d.plans.strips import STRIPS_TILE, suits_strips
 
 PASSES = ("fprop", "fprop_pool", "dgrad", "wgrad")
 PROGRAMS = 264
@@ -48,10 +49,10 @@ class Tile:
 
 @dataclass(frozen=True)
 class Plan:
-    """algorithm: "gemm", "batch", "matmul", "rows" (few channels), "groups" (thin ones, packed), "patch" (a window in
-    registers) or "direct" (other thin groups), the last two without a tile. splits: parts that the sum is cut in.
-    packed: operands have adjacent channels, and the gemm walks K in blocks of them. tf32x3: float32 products are three
-    of TF32."""
+    """algorithm: "gemm", "batch", "strips" (rows of a run of pixels), "matmul", "rows" (few channels), "groups" (thin
+    ones, packed), "patch" (a window in registers) or "direct" (other thin groups), the last two without a tile. splits:
+    parts that the sum is cut in. packed: operands have adjacent channels, and the gemm walks K in blocks of them.
+    tf32x3: float32 products are three of TF32."""
 
     algorithm: str
     tile: Tile | None
@@ -158,7 +159,7 @@ def rule(which: str, g: Conv2dGeometry, itemsize: int, card: Card, forced: Tile 
         product = _groups_work(which, g, itemsize, card)
         return _cheapest(True, lambda *_: product, {"groups": groups_tiles(which, g, itemsize)})
     if is_direct(which, g):
-        return Plan("direct", None, splits=_splits(-(-g.k // 64), g.n * g.p * g.q, 512))
+        return Plan("direct", None, splits=max(1, min(-(-PROGRAMS // -(-g.k // 64)), g.n * g.p * g.q // 512)))
     if suits_patch(which, g) and forced is None:
         return Plan("patch", None)
     packed = is_packed(which, g)
@@ -171,6 +172,8 @@ def rule(which: str, g: Conv2dGeometry, itemsize: int, card: Card, forced: Tile 
         elif card.tma and is_batch(which, g, itemsize, card):
             alone = which == "fprop_pool" or (g.n >= BATCH_IMAGES and min(g.c, g.k) >= BATCH_CHANNELS)
             candidates = {"batch": batch_tiles(which, itemsize, card), **({} if alone else candidates)}
+        if suits_strips(which, g, itemsize, card):
+            candidates["strips"] = [Tile(*STRIPS_TILE)]
 
     def work(algorithm: str, tile: Tile) -> Work:
         return work_of(algorithm, which, g, itemsize, card, packed, tile.block_m)
@@ -197,9 +200,10 @@ def shipped(which: str, g: Conv2dGeometry, itemsize: int, card: Card) -> list[Pl
     gather = [] if card.tf32x3 and not packed else tiles(which, itemsize, card, is_wide(which, g, itemsize))
     gemm = [Plan("gemm", tile, packed) for tile in gather]
     rows = rows_tiles(which, itemsize, card, g.c) if suits_rows(which, g) else []
-    special = [("matmul", matmul, True), ("batch", batch, True), ("rows", rows, False)]
-    found = [Plan(name, tile, wide) for name, some, wide in special for tile in some]
-    found = [replace(each, tf32x3=card.tf32x3) for each in [*found, *gemm]]
+    strips = [Tile(*STRIPS_TILE)] if suits_strips(which, g, itemsize, card) else []
+    special = [("matmul", matmul, True), ("batch", batch, True), ("strips", strips, True), ("rows", rows, False)]
+    found = [Plan(name, tile, wide) for name, some, wide in special for tile in some] + gemm
+    found = [replace(each, tf32x3=card.tf32x3) for each in found]
     return [*found, *([Plan("patch", None)] if suits_patch(which, g) else [])]
 
 
@@ -293,8 +297,3 @@ def _groups_work(which: str, g: Conv2dGeometry, itemsize: int, card: Card) -> Wo
     columns = g.c if which == "dgrad" else g.k
     pixels = g.n * g.h * g.w if which == "dgrad" else pixels
     return Work(pixels, columns, GROUP_WIDTH, taps, 1, itemsize, wgmma=card.tma, split="no")
-
-
-def _splits(programs: int, pixels: int, least: int) -> int:
-    """Into how many parts a sum over `pixels` is cut: enough to fill a card, each at least `least` long."""
-    return max(1, min(-(-PROGRAMS // programs), pixels // least))

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from kernels.common.launch import record
 from kernels.conv2d.geometry import Conv2dGeometry, resolve_padding
+from kernels.conv2d.gradients import wgrad
 from kernels.conv2d.plans.box import box_of
 from kernels.conv2d.plans.choose import force_plan, plan
 from kernels.conv2d.plans.plan import PASSES, Plan, Tile, batch_tiles, matmul_tiles, rows_tiles, tiles
+from kernels.conv2d.plans.strips import STRIPS_TILE
 from tests.compare import assert_exact
 from tests.kernels.paths import Path
 from tests.kernels.problems import DTYPES, Problem, conv, make
@@ -119,6 +121,33 @@ def test_a_box_counts_its_taps() -> None:
     assert box_of("wgrad", g, 64, 2).images == box_of("fprop", replace(g, stride=(1, 2)), 64, 2).images == 64
 
 
+STRIPS = Tile(*STRIPS_TILE)
+STRIPPED = [
+    ((1, 72, 8, 40), (64, 72, 3, 3), {"padding": 1}),
+    ((1, 64, 6, 32), (64, 64, 3, 1), {"padding": 0}),
+    ((2, 64, 5, 20), (72, 64, 3, 2), {"padding": (1, 2), "dilation": (1, 3)}),
+]
+"""Rows of output that fours, twos and ones divide; runs of pixels that end with a row, and that do not."""
+
+
+@pytest.mark.parametrize("dtype", [d for d in DTYPES if d != torch.float64], ids=lambda v: str(v).replace("torch.", ""))
+@pytest.mark.parametrize("x, w, options", STRIPPED, ids=str)
+def test_strips_tile(triton: Path, dtype: torch.dtype, x: Any, w: Any, options: Any) -> None:
+    problem = conv("wgrad", x, w, **options)
+    _check(triton.device, "wgrad", dtype, problem, Plan("strips", STRIPS, True, 1 + x[2] % 3), w[3] == 3)
+
+
+def test_an_infinite_pixel_of_strips_stays_within_its_taps(triton: Path) -> None:
+    """Where a run of pixels goes on beyond the last column, dy's zeros meet zeros."""
+    x = make((1, 64, 4, 20), triton.device, torch.float16, integers=True) + 7
+    x[..., -1, -1] = float("inf")
+    dy = make((1, 64, 4, 18), triton.device, torch.float16, integers=True) + 7
+    g = Conv2dGeometry.of(x.shape, (64, 64, 3, 3), (1, 1), (1, 1, 0, 0), (1, 1), 1)
+    with force_plan("wgrad", Plan("strips", STRIPS, True)):
+        dw = wgrad(dy, x, g, True)
+    assert torch.isfinite(dw[..., :2]).all() and torch.isinf(dw[:, :, 1, 2]).all()
+
+
 @pytest.mark.parametrize("which", ["fprop", "dgrad", "wgrad"])
 @pytest.mark.parametrize(
     "dtype, tile",
@@ -143,6 +172,7 @@ def test_the_heuristic_gives_only_shipped_tiles(which: str) -> None:
             shipped = {
                 "batch": batch_tiles(which, itemsize),
                 "matmul": matmul_tiles(itemsize),
+                "strips": [STRIPS],
                 "rows": rows_tiles(which, itemsize),
                 "gemm": tiles(which, itemsize, wide=chosen.packed),
                 "patch": [None],
