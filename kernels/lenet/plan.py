@@ -76,18 +76,13 @@ def forward_plans(style: Style, keep: bool) -> dict[int, Forward]:
     keep: with the pool's codes for backward, which take registers from the tiles; so does an exact float32 tanh. The
     tiles are the largest that need no stack on any card from sm_80 on.
     """
-    itemsize, narrow = style.compute.itemsize, keep or _exact_tanh(style)
-    block_c, block_k, block_1 = 64 // itemsize, 64 // itemsize, 64 if narrow or itemsize == 2 else 128
+    itemsize, narrow = style.compute.itemsize, keep or (style.exact and style.tanh)
+    block_c, block_k, block_1 = 64 // itemsize, 64 // itemsize, 128 if style.exact and not narrow else 64
     return {
         LATENCY: Forward(1, 64, 32, block_c, 32 * itemsize, 8, 3, 3, keep),
         MIDDLE: Forward(4, 64, 64, block_c, block_k, 4, 2, 1, True),
         THROUGHPUT: Forward(16, block_1, 64, block_c if narrow else 32, block_k, 4, 2, 1, True),
     }
-
-
-def _exact_tanh(style: Style) -> bool:
-    """Whether tanhs meet float32 products of three parts: most registers."""
-    return style.tanh and style.compute.itemsize == 4 and not style.conv_tf32
 
 
 def backward_plans(style: Style) -> dict[int, Backward]:
@@ -132,7 +127,7 @@ def programs(n: int, images: int, multiprocessors: int) -> int:
 def wgrad_plan(g: LeNetGeometry, style: Style, multiprocessors: int) -> Wgrad:
     """Splits in proportion to the work of each layer, fewer where a part would be shorter than a few steps."""
     places = RESIDENT * multiprocessors
-    block_m, block_rows = 16 if _exact_tanh(style) else 32, 64 // style.compute.itemsize
+    block_m, block_rows = 16 if style.exact and style.tanh else 32, 64 // style.compute.itemsize
     longest = (g.n * g.pixels1 // (2 * block_m), g.n * g.pixels2 // (2 * block_m), g.n // (4 * block_rows))
     wanted = (places * 2 // 5, places // 10, max(1, places // 132))
     splits = tuple(max(1, min(w, most)) for w, most in zip(wanted, longest, strict=True))

@@ -43,6 +43,11 @@ class Style:
         return self.compute == torch.float32 and allowed
 
     @property
+    def exact(self) -> bool:
+        """Whether convolutions multiply float32 numbers, in three parts each."""
+        return self.compute == torch.float32 and not self.conv_tf32
+
+    @property
     def linear_tf32(self) -> bool:
         """Whether linear layers multiply in TF32."""
         allowed = self.precision == "tf32" or (self.precision == "flags" and product_tf32_allowed())
