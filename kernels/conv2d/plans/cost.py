@@ -13,6 +13,7 @@ from kernels.common.device import Card
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans import strips
 from kernels.conv2d.plans.box import box_of
+from kernels.conv2d.plans.few import group_block, group_pack
 
 WAVE = 132
 """Multiprocessors."""
@@ -120,6 +121,21 @@ def work_of(
     if which == "fprop_pool":
         return Work(g.n * (g.p // 2) * (g.q // 2), g.k_group, depth, times, g.groups, itemsize, 4, wgmma, "no")
     return Work(g.n * g.p * g.q, g.k_group, depth, times, g.groups, itemsize, 1, wgmma, "may" if packed else "no")
+
+
+def groups_work(which: str, g: Conv2dGeometry, itemsize: int, card: Card, block_m: int, block_n: int) -> Work:
+    """The products of packed groups, with a tile for each pack of them; in wgrad its rows are of several taps."""
+    pack = group_pack(which, g, itemsize)
+    taps, blocks = g.r * g.s, -(-g.groups // pack)
+    if which == "wgrad":
+        copies = -(-taps // (block_m // group_block(pack * g.c_group))) * blocks
+        pixels = g.n * g.p * g.q
+        return Work(block_m, block_n, pixels, 1, copies, itemsize, wgmma=card.tma, split="always")
+    phases, pixels = 1, g.n * g.p * g.q
+    if which == "dgrad":
+        phases, pixels = g.stride[0] * g.stride[1], g.n * -(-g.h // g.stride[0]) * -(-g.w // g.stride[1])
+    depth = pack * (g.k_group if which == "dgrad" else g.c_group)
+    return Work(pixels, block_n, depth, taps / phases, phases * blocks, itemsize, wgmma=card.tma, split="no")
 
 
 def _wgrad(g: Conv2dGeometry, itemsize: int, wgmma: bool, packed: bool) -> Work:

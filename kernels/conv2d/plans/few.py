@@ -16,6 +16,10 @@ from kernels.conv2d.geometry import Conv2dGeometry
 
 DIRECT_CHANNELS = 16
 """Below this width of a group a matrix product would be mostly padding: tl.dot needs 16 columns."""
+STREAM_TAPS, STREAM_STRIDE = 49, 4
+"""Depthwise windows up to 7x7 and strides up to 4 are unrolled in registers."""
+GROUP_TAPS = 9
+"""Of fewer taps and one input channel a lane for each output is as good as a product."""
 PACKED_CHANNELS = 32
 """From this width on operands have adjacent channels and K is walked in blocks of them; below, a block would be mostly
 padding, and fprop walks K in flat (r, s, c) order."""
@@ -39,6 +43,12 @@ def suits_patch(which: str, g: Conv2dGeometry) -> bool:
     return values <= PATCH_VALUES and (g.k <= PATCH_FILTERS or g.c * g.r * g.s <= PATCH_TAPS)
 
 
+def streams(g: Conv2dGeometry) -> bool:
+    """Whether a convolution is depthwise, and its window small enough to be unrolled."""
+    depthwise = g.c_group == 1 and g.k_group == 1 and g.dilation == (1, 1)
+    return depthwise and g.r * g.s <= STREAM_TAPS and max(g.stride) <= STREAM_STRIDE
+
+
 def suits_rows(which: str, g: Conv2dGeometry) -> bool:
     """Whether few channels are worth padded rows: a copy of the input, and then loads of 4 to 16 bytes. The input
     gradient reads that of the output, and is a convolution only without a stride."""
@@ -51,19 +61,37 @@ def _plain(g: Conv2dGeometry) -> bool:
     return g.groups == 1 and g.dilation == (1, 1) and max(g.h, g.w, g.p, g.q) < SIZE
 
 
-GROUP_WIDTH = 32
-"""Input channels that thin groups of a product have together: 64 bytes of a row in half precision."""
+GROUP_THIN, GROUP_WIDE = 16, 64
+"""Groups are packed where one of their widths is at most the first of these, and neither is more than the second."""
+GROUP_SUM, GROUP_BYTES = 32, 128
+"""Channels summed over that packed groups have together; in so many bytes, where the result has no more of them."""
 
 
 def suits_groups(which: str, g: Conv2dGeometry, itemsize: int) -> bool:
-    """Whether several thin groups together make a product: their widths divide its tile's, and the gather sees whole
-    chunks of 8 bytes. The input gradient is a convolution only without a stride."""
-    widths = (g.c_group, g.k_group)
-    if g.groups == 1 or itemsize == 8 or max(g.h, g.w, g.p, g.q) >= SIZE:
+    """Whether groups make a product of several together. Of one input channel each they do so in half precision only,
+    where TF32 takes nothing away, and where no depthwise kernel streams them."""
+    if g.groups == 1 or itemsize == 8 or which == "fprop_pool" or max(g.h, g.w, g.p, g.q) >= SIZE:
         return False
-    if which == "fprop_pool" or (which == "dgrad" and g.stride != (1, 1)):
+    if g.c_group == 1 and (itemsize == 4 or g.r * g.s < GROUP_TAPS or streams(g)):
         return False
-    return min(widths) in (4, 8, 16) and max(widths) in (4, 8, 16) and max(widths) <= 2 * min(widths)
+    return min(g.c_group, g.k_group) <= GROUP_THIN and max(g.c_group, g.k_group) <= GROUP_WIDE
+
+
+def group_pack(which: str, g: Conv2dGeometry, itemsize: int) -> int:
+    """Groups of a product: a power of two, so that they begin at a multiple of 16 bytes if any number of them does."""
+    summed, columns = (g.k_group, g.c_group) if which == "dgrad" else (g.c_group, g.k_group)
+    pack = 1
+    while pack < g.groups and 2 * pack * columns <= GROUP_WIDE:
+        narrow = 2 * pack * columns <= GROUP_SUM and 2 * pack * summed * itemsize <= GROUP_BYTES
+        if 2 * pack * summed > GROUP_SUM and not narrow:
+            break
+        pack *= 2
+    return pack
+
+
+def group_block(channels: int) -> int:
+    """The side of a tile for so many channels."""
+    return max(16, 1 << (channels - 1).bit_length())
 
 
 def is_packed(which: str, g: Conv2dGeometry) -> bool:
@@ -80,9 +108,10 @@ def is_wide(which: str, g: Conv2dGeometry, itemsize: int) -> bool:
 
 
 def is_direct(which: str, g: Conv2dGeometry) -> bool:
-    """Whether the GEMM of a grouped convolution would have too few columns. Asks nothing about batch or image sizes,
-    which may be symbols of a compiler here."""
+    """Whether the GEMM of a grouped convolution would have too few columns: half a tile's are enough where a sum over
+    many channels fills the rest. Asks nothing about batch or image sizes, which may be symbols of a compiler here."""
     if g.groups == 1:
         return False
     columns = {"dgrad": g.c_group, "wgrad": min(g.k_group, g.c_group * g.r * g.s)}.get(which, g.k_group)
-    return columns < DIRECT_CHANNELS
+    deep = max(g.c_group, g.k_group) > GROUP_WIDE
+    return columns < (DIRECT_CHANNELS // 2 if deep else DIRECT_CHANNELS)

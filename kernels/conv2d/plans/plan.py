@@ -6,6 +6,7 @@ It knows no device, so that one machine's choice can be tested on any other; a c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -14,11 +15,12 @@ from itertools import product
 from kernels.common.device import H100, Card
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.box import suits_boxes
-from kernels.conv2d.plans.cost import Work, work_of
+from kernels.conv2d.plans.cost import Work, groups_work, work_of
 from kernels.conv2d.plans.few import (
-    GROUP_WIDTH,
     PACKED_CHANNELS,
     ROWS_CHANNELS,
+    group_block,
+    group_pack,
     is_direct,
     is_packed,
     is_wide,
@@ -31,6 +33,8 @@ from kernels.conv2d.plans.strips import STRIPS_TILE, suits_strips
 PASSES = ("fprop", "fprop_pool", "dgrad", "wgrad")
 PROGRAMS = 264
 """Programs that fill a large card twice (2 x 132 multiprocessors): the aim when work is cut finer."""
+GROUP_ROWS = 128
+"""Rows of a tile in the weight gradient of packed groups: input channels for as many taps as make so many."""
 BATCH_CHANNELS, BATCH_IMAGES = 128, 64
 """From this many channels on the batch kernels' TMA rows are long enough (64 for the fused pool, which reuses more),
 from this many images on a tile needs one pixel only. With fewer of either the estimate decides."""
@@ -156,8 +160,9 @@ def _cheapest(packed: bool, work: Callable[[str, Tile], Work], candidates: dict[
 def rule(which: str, g: Conv2dGeometry, itemsize: int, card: Card, forced: Tile | None = None) -> Plan:
     """The plan that geometry and estimate give; every gemm with the tile `forced`, if there is one."""
     if suits_groups(which, g, itemsize):
-        product = _groups_work(which, g, itemsize, card)
-        return _cheapest(True, lambda *_: product, {"groups": groups_tiles(which, g, itemsize)})
+        choices = groups_tiles(which, g, itemsize)
+        product = groups_work(which, g, itemsize, card, choices[0].block_m, choices[0].block_n)
+        return _cheapest(True, lambda *_: product, {"groups": choices})
     if is_direct(which, g):
         return Plan("direct", None, splits=max(1, min(-(-PROGRAMS // -(-g.k // 64)), g.n * g.p * g.q // 512)))
     if suits_patch(which, g) and forced is None:
@@ -279,21 +284,13 @@ def rows_tiles(which: str, itemsize: int, card: Card = H100, c: int = ROWS_CHANN
 
 
 def groups_tiles(which: str, g: Conv2dGeometry, itemsize: int) -> list[Tile]:
-    """Every tile of thin groups: as many of them as have 32 channels summed over, and 16 to 64 others."""
+    """Every tile of packed groups."""
+    pack = group_pack(which, g, itemsize)
+    c, k = group_block(pack * g.c_group), group_block(pack * g.k_group)
     if which == "wgrad":
-        return [Tile(GROUP_WIDTH * g.k_group // g.c_group, GROUP_WIDTH, 128 // itemsize, 4, 3)]
-    summed, columns = (g.k_group, g.c_group) if which == "dgrad" else (g.c_group, g.k_group)
-    width = GROUP_WIDTH * columns // summed
-    return [Tile(64, width, GROUP_WIDTH, 4, 3), *([Tile(128, width, GROUP_WIDTH, 8, 3)] if itemsize == 2 else [])]
-
-
-def _groups_work(which: str, g: Conv2dGeometry, itemsize: int, card: Card) -> Work:
-    """The product of thin groups, packed."""
-    taps, pixels = g.r * g.s, g.n * g.p * g.q
-    if which == "wgrad":
-        blocks = -(-g.c // GROUP_WIDTH)
-        height = GROUP_WIDTH * g.k_group // g.c_group
-        return Work(height, GROUP_WIDTH, pixels, 1, taps * blocks, itemsize, wgmma=card.tma, split="always")
-    columns = g.c if which == "dgrad" else g.k
-    pixels = g.n * g.h * g.w if which == "dgrad" else pixels
-    return Work(pixels, columns, GROUP_WIDTH, taps, 1, itemsize, wgmma=card.tma, split="no")
+        # Elements that are read one by one need a register for each address: fewer of them in a program.
+        rows = GROUP_ROWS if math.gcd(g.c, pack * g.c_group) * itemsize % 16 == 0 else GROUP_ROWS // itemsize
+        taps = min(max(1, rows // c), 1 << (g.r * g.s - 1).bit_length())
+        return [Tile(taps * c, k, 128 // itemsize, 8 if taps * c * k > 32 * 32 else 4, 3)]
+    summed, columns = (k, c) if which == "dgrad" else (c, k)
+    return [Tile(64, columns, summed, 4, 3), *([Tile(128, columns, summed, 8, 3)] if itemsize == 2 else [])]

@@ -12,13 +12,12 @@ from kernels.common.layout import is_channels_last
 from kernels.conv2d.common.arguments import accumulator, index, strides, undilated_window
 from kernels.conv2d.common.splits import partial_sums, reduce
 from kernels.conv2d.geometry import Conv2dGeometry
+from kernels.conv2d.plans.few import streams
 from kernels.conv2d.plans.plan import PROGRAMS
 from kernels.conv2d.thin.depthwise import depthwise_kernel
 from kernels.conv2d.thin.depthwise_nchw import depthwise_nchw_kernel
 from kernels.conv2d.thin.depthwise_wgrad import depthwise_nchw_wgrad_kernel, depthwise_wgrad_kernel
 
-TAPS, STRIDE = 49, 4
-"""Windows up to 7x7 and strides up to 4 are unrolled in registers."""
 WINDOW_BYTES, BLOCK_BYTES, SUM_BYTES = 400, 256, 288
 """Registers of a lane, in bytes: for its weights and for its block of outputs; for its sums of the weight gradient."""
 LOADS = 64
@@ -28,14 +27,8 @@ ROWS = 4
 """Output rows of a lane in NCHW, and in the weight gradient without a stride, which needs more input for each."""
 
 
-def streams(g: Conv2dGeometry) -> bool:
-    """Whether a convolution is depthwise and small enough a window to be unrolled."""
-    depthwise = g.c_group == 1 and g.k_group == 1 and g.dilation == (1, 1)
-    return depthwise and g.r * g.s <= TAPS and max(g.stride) <= STRIDE
-
-
 def streams_wgrad(dy: Tensor, g: Conv2dGeometry) -> bool:
-    """The same of the weight gradient: in channels_last every tap has a sum (7x7 in float64: too many registers)."""
+    """Whether a weight gradient streams: in channels_last every tap has a sum (7x7 in float64: too many registers)."""
     return streams(g) and (not is_channels_last(dy) or g.r * g.s * _size(dy) <= SUM_BYTES)
 
 
@@ -148,7 +141,7 @@ def _wgrad(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry) -> None:
     block_c = 16 if g.c <= 16 else 32
     block_p = BLOCK * unit // block_c
     # Of four rows of 7x7 windows ptxas keeps 64 bytes on the stack on sm_120.
-    rows = max(1, (ROWS if g.r * g.s <= TAPS // 2 else ROWS // 2) // g.stride[0])
+    rows = max(1, (ROWS if g.r * g.s <= 25 else ROWS // 2) // g.stride[0])
     blocks_p = math.ceil(g.p / rows)
     items = g.n * blocks_p * g.q
     programs = math.ceil(g.c / block_c)

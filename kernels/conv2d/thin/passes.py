@@ -11,13 +11,14 @@ from kernels.common.layout import is_channels_last
 from kernels.conv2d.common.arguments import DIRECT_BLOCK, accumulator, index, strides, window
 from kernels.conv2d.common.splits import partial_sums, reduce
 from kernels.conv2d.geometry import Conv2dGeometry
+from kernels.conv2d.plans.few import streams
 from kernels.conv2d.thin import depthwise_passes as depthwise
 from kernels.conv2d.thin.direct import direct_dgrad_kernel, direct_fprop_kernel, direct_wgrad_kernel
 
 
 def fprop(x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, g: Conv2dGeometry, relu: bool) -> None:
     """y, dense in either layout, of a convolution in thin groups."""
-    if depthwise.streams(g):
+    if streams(g):
         depthwise.fprop(x, w, bias, y, g, relu)
         return
     launch(
@@ -49,7 +50,7 @@ def fprop(x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, g: Conv2dGeometr
 
 def dgrad(dy: Tensor, w: Tensor, dx: Tensor, g: Conv2dGeometry) -> None:
     """dx, dense in either layout."""
-    if depthwise.streams(g):
+    if streams(g):
         depthwise.dgrad(dy, w, dx, g)
         return
     launch(

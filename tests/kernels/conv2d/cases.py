@@ -28,6 +28,7 @@ CASES = (
     conv("groups as wide as a tile", (1, 36, 5, 4), (34, 18, 3, 2), groups=2, padding=1),
     conv("groups of one channel, many outputs", (1, 2, 5, 5), (40, 1, 3, 3), groups=2),
     conv("groups of many channels, one output", (1, 40, 5, 5), (2, 20, 3, 3), groups=2),
+    conv("groups of many channels, nine outputs", (1, 132, 3, 4), (18, 66, 2, 2), groups=2),
     conv("channels beyond one block of K", (1, 70, 4, 5), (18, 70, 2, 2)),
     conv("outputs beyond one block of N", (1, 5, 4, 5), (140, 5, 2, 2)),
     conv("pixels beyond one block of M", (2, 2, 7, 11), (3, 2, 2, 2), padding=1),
