@@ -38,6 +38,8 @@ _TYPES = {
     torch.int32: "*i32",
     torch.int64: "*i64",
 }
+_LISTED = str if triton.__version__.startswith("3.6.") else object
+"""Constants of this type have an empty list of attributes in what Triton's launcher compiles."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +54,19 @@ class Compiled:
 
 
 def _specialize(kernel: Any, arguments: dict[str, Any]) -> tuple[dict[str, str], dict[Any, Any], dict[Any, Any]]:
-    """Signature, constexprs and attributes as Triton's launcher would derive them from the actual values."""
+    """Signature, constexprs and attributes as Triton's launcher derives them from the actual values, to the letter:
+    then a launch finds in Triton's cache what was compiled here."""
     signature, constants, attributes = {}, {}, {}
     for position, parameter in enumerate(kernel.params):
         value = arguments[parameter.name]
         if parameter.is_constexpr or (isinstance(value, int) and value == 1):
             signature[parameter.name] = "constexpr"
             constants[(position,)] = value
+            if isinstance(value, _LISTED):
+                attributes[(position,)] = []
             continue
         if hasattr(value, "block_shape"):
-            box = ",".join(str(size) for size in value.block_shape)
-            signature[parameter.name] = f"tensordesc<{_TYPES[value.base.dtype][1:]}[{box}]>"
+            signature[parameter.name] = f"tensordesc<{_TYPES[value.base.dtype][1:]}{list(value.block_shape)}>"
             continue
         if isinstance(value, Tensor):
             signature[parameter.name] = _TYPES[value.dtype]
@@ -70,8 +74,7 @@ def _specialize(kernel: Any, arguments: dict[str, Any]) -> tuple[dict[str, str],
         else:
             signature[parameter.name] = "i32" if -(2**31) <= value < 2**31 else "i64"
             aligned = value % 16 == 0
-        if aligned:
-            attributes[(position,)] = [["tt.divisibility", 16]]
+        attributes[(position,)] = [["tt.divisibility", 16]] if aligned else []
     return signature, constants, attributes
 
 

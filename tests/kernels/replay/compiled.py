@@ -14,7 +14,9 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 import kernels
 from bench.host import host_rows
+from bench.machine_code.compile import compile_launch
 from bench.nothing import NothingDriver, nothing
+from kernels.common.launch import record
 from kernels.common.replay import Pass
 from kernels.common.signature import apart
 from kernels.lenet import lenet
@@ -191,3 +193,30 @@ def test_a_repeated_call_costs_a_fraction_of_the_first(driver: NothingDriver) ->
     """Measured 19 times less; a third would already be a lost fast path."""
     low = {row["provider"]: row["low"] for row in host_rows(200, 5, "max_pool2d") if "," not in row["case"]}
     assert low["ours"] * 3 < low["ours, nothing remembered"], low
+
+
+@pytest.mark.skipif(not KNOWN, reason="another Triton names what it compiles in its own way")
+@pytest.mark.parametrize("name", ["descriptors", "packed", "pool, no code"])
+def test_a_launch_finds_what_was_compiled_ahead(name: str, driver: NothingDriver, monkeypatch: Any) -> None:
+    """Otherwise `bench tune` compiles every plan twice, the second time one after the other."""
+    call, operands = CALLS[name]
+    hashed: list[str] = []
+    usual = triton.compiler.ASTSource.hash
+
+    def heard(source: Any) -> str:
+        hashed.append(usual(source))
+        return hashed[-1]
+
+    monkeypatch.setattr(triton.compiler.ASTSource, "hash", heard)
+    tensors = operands()
+    with record() as found, torch.no_grad():
+        call(*tensors)
+    for each in found:
+        compile_launch(each, "sm_90")
+    ahead = list(hashed)
+    hashed.clear()
+    for each in found:
+        each.kernel.device_caches.clear()
+    with torch.no_grad():
+        call(*tensors)
+    assert ahead and hashed == ahead
