@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from bench import torch_api
@@ -40,6 +42,18 @@ class Expected:
     images: tuple[int, int] | None
 
 
+@contextmanager
+def _unsearched() -> Iterator[None]:
+    """cuDNN takes the float64 algorithm it thinks best: to try them all takes longer than the answer."""
+    cudnn = torch.backends.cudnn
+    before, cudnn.benchmark = cudnn.benchmark, False
+    try:
+        yield
+    finally:
+        cudnn.benchmark = before
+
+
+@_unsearched()
 def expected(problem: Problem) -> list[Expected]:
     """The float64 results of the case by torch's own operators, in the order in which a step returns them."""
     if problem.model is not None:

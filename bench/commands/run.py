@@ -12,6 +12,9 @@ from typing import Any
 NAME = "run"
 HELP = "measure a set of cases: every contender judged, then timed in turns; rows as JSON lines"
 
+AHEAD = 0.25
+"""Share of the time in which kernels may be compiled before the first case."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
@@ -67,6 +70,10 @@ def finish(session: Any, chosen: list[Any], args: argparse.Namespace) -> int:
     done = session.done() if args.resume else set()
     todo = [case for case in chosen if case.name not in done]
     left = list(todo)
+    if todo and session.device.type == "cuda":
+        from bench.ahead import compile_ahead
+
+        print(compile_ahead(todo, session.device, args.minutes * 60 * AHEAD), flush=True)
     for case in todo:
         if time.monotonic() >= end:
             break

@@ -18,6 +18,8 @@ from bench.facts import ROOT
 # Exit codes by which a child says more than "it went wrong".
 MORE, BROKEN = 3, 4
 LEAST_SECONDS = 15.0
+# What holds for one commit and does not say so in its lines.
+OUTCOMES = ("tests.jsonl", "seeds.jsonl")
 
 
 @dataclass
@@ -62,8 +64,8 @@ class Step:
     """name, share of the time that is left, work(visit, seconds) -> Outcome.
 
     dry: a command that runs without CUDA, the Triton kernels in the interpreter, and shows that the step's parts are in
-    place. absent: why the step cannot run
-    although there is CUDA, or None.
+    place. absent: why the step cannot run although there is CUDA, or None. least: seconds below which it is left to the
+    next call, since what it would begin would be lost.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Step:
     work: Callable[[Visit, float], Outcome]
     dry: Sequence[str] = ()
     absent: Callable[[], str | None] = lambda: None
+    least: float = LEAST_SECONDS
 
 
 def child(command: Sequence[str], log: Path, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
@@ -115,6 +118,9 @@ def load(folder: Path, minutes: float, device: str, commit: str) -> Visit:
         if state.get("commit") != commit:
             print(f"the results in {folder} are of commit {state.get('commit')}, this is {commit}: starting anew")
             state = {}
+            for name in OUTCOMES:
+                if (folder / name).exists():
+                    (folder / name).replace(folder / f"{name}.before")
     state = state or {"commit": commit, "steps": {}}
     return Visit(folder, time.monotonic() + minutes * 60, device, commit, state)
 
@@ -134,11 +140,11 @@ def drive(steps: Sequence[Step], visit: Visit) -> int:
             known.update(status="skipped", said=f"no CUDA{said}", right=ready)
         elif absent is not None:
             known.update(status="skipped", said=absent)
-        elif visit.left < LEAST_SECONDS:
+        elif visit.left < step.least:
             known.update(said="no time left; the next call goes on here")
         else:
             known["visits"] += 1
-            outcome = step.work(visit, max(LEAST_SECONDS, visit.left * step.share))
+            outcome = step.work(visit, max(step.least, visit.left * step.share))
             status = "finished" if outcome.finished else "unfinished"
             known.update(status=status, said=outcome.said, right=outcome.right)
         visit.save()

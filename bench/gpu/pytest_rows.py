@@ -2,15 +2,18 @@
 
 Options: --rows FILE, --shard I/N (of N processes this is the I-th), --stop-after SECONDS (no new test after that).
 A test that leaves the CUDA context broken ends the process with code 4, since every later test would fail for it.
+What a card is not needed for is left out: the CPU path of tests that have both. The time may end before the tests do,
+so the most telling come first.
 """
 
 from __future__ import annotations
 
+import collections
 import json
 import os
 import time
 import zlib
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,13 @@ import pytest
 
 from bench.facts import FATAL
 from bench.gpu import BROKEN, MORE
+
+FIRST = ("replay/test_card.py", "lenet/test_card.py", "test_threads.py", "conv2d/test_tiles.py", "lenet/test_values.py")
+"""What only a card can show, every tile that can ship, and the kernel of a whole network."""
+LAST = ("test_conformance.py", "test_zoo.py", "test_compile.py", "test_fuzz.py")
+"""Hundreds of kernels in few tests, each compiled for one call."""
+STOPPED = "stopped"
+"""The outcome of a test during which the time ended: the next call tries it again."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,19 +44,41 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Recorder(config), "bench-rows")
 
 
-def recorded(path: Path) -> dict[str, str]:
-    """test -> its last outcome; "started" for one that never ended."""
-    if not path.exists():
-        return {}
-    found: dict[str, str] = {}
-    for line in path.read_text().splitlines():
+def lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Every line of a file of outcomes; one that a kill has cut off is left out."""
+    for line in path.read_text().splitlines() if path.exists() else ():
         try:
-            row = json.loads(line)
+            yield json.loads(line)
         except json.JSONDecodeError:
             continue
-        if "test" in row:
-            found[row["test"]] = row["outcome"]
-    return found
+
+
+def recorded(path: Path) -> dict[str, str]:
+    """test -> its last outcome; "started" for one that never ended."""
+    return {row["test"]: row["outcome"] for row in lines(path)}
+
+
+def shard_of(test: str, count: int) -> int:
+    """Which of `count` processes runs a test."""
+    return zlib.crc32(test.encode()) % count
+
+
+def on_card(item: pytest.Item) -> bool:
+    """Whether the item does not run on the CPU path."""
+    parameters = getattr(item, "callspec", None)
+    return parameters is None or str(parameters.params.get("path")) != "cpu"
+
+
+def most_telling_first(items: list[pytest.Item]) -> list[pytest.Item]:
+    """FIRST, the others, LAST; in each of them one case of every test, then a second one, and so on."""
+    turns: collections.Counter[str] = collections.Counter()
+    places: dict[pytest.Item, tuple[int, int]] = {}
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        file = test.partition("::")[0]
+        places[item] = (0 if file.endswith(FIRST) else 2 if file.endswith(LAST) else 1, turns[test])
+        turns[test] += 1
+    return sorted(items, key=lambda item: places[item])
 
 
 class Recorder:
@@ -66,12 +98,17 @@ class Recorder:
             file.write(json.dumps(row) + "\n")
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Keeps this shard's tests that have no outcome yet; counts all of them for the driver."""
-        if self.index == 0:
-            self.write(collected=len(items))
-        known = recorded(self.path)
-        shard = [item for item in items if zlib.crc32(item.nodeid.encode()) % self.count == self.index]
+        """Keeps this shard's tests that have no outcome yet, in order."""
+        found = recorded(self.path)
+        known = {test for test, outcome in found.items() if outcome != STOPPED}
+        chosen = most_telling_first([item for item in items if on_card(item)])
+        shard = [item for item in chosen if shard_of(item.nodeid, self.count) == self.index]
         items[:] = [item for item in shard if item.nodeid not in known]
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A file that cannot be read is a failure, and no reason to leave out the others."""
+        if report.failed and self.index == 0:
+            self.write(test=report.nodeid, outcome="failed", reason=str(report.longrepr)[-600:])
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
@@ -79,7 +116,7 @@ class Recorder:
         if time.monotonic() >= self.end:
             self.left_over = True
             item.session.shouldstop = "time is over"
-        self.outcome = {"test": item.nodeid, "outcome": "started", "seconds": 0.0}
+        self.outcome = {"test": item.nodeid, "outcome": "started", "seconds": 0.0, "at": time.time()}
         if not self.left_over:
             self.write(**self.outcome)
         result = yield

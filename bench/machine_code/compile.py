@@ -56,7 +56,9 @@ class Compiled:
 def _specialize(kernel: Any, arguments: dict[str, Any]) -> tuple[dict[str, str], dict[Any, Any], dict[Any, Any]]:
     """Signature, constexprs and attributes as Triton's launcher derives them from the actual values, to the letter:
     then a launch finds in Triton's cache what was compiled here."""
-    signature, constants, attributes = {}, {}, {}
+    signature: dict[str, str] = {}
+    constants: dict[Any, Any] = {}
+    attributes: dict[Any, Any] = {}
     for position, parameter in enumerate(kernel.params):
         value = arguments[parameter.name]
         if parameter.is_constexpr or (isinstance(value, int) and value == 1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -10,8 +11,9 @@ import time
 import pytest
 
 from bench import rows
-from bench.gpu import Outcome, Step, drive, load, steps
-from bench.gpu.pytest_rows import recorded
+from bench.facts import ROOT
+from bench.gpu import Outcome, Step, drive, load, shards, steps
+from bench.gpu.pytest_rows import FIRST, LAST, recorded, shard_of
 
 SUITE = """
 import os, time, pytest
@@ -31,9 +33,9 @@ def test_errors(broken): pass
 def suite(tmp_path, monkeypatch):
     folder = tmp_path / "suite"
     folder.mkdir()
-    monkeypatch.setattr(steps, "TESTS", str(folder))
-    monkeypatch.setattr(steps, "SHARDS", 2)
-    monkeypatch.setattr(steps, "LEAST_SECONDS", 1.0)
+    monkeypatch.setattr(shards, "TESTS", str(folder))
+    monkeypatch.setattr(shards, "SHARDS", 2)
+    monkeypatch.setattr(shards, "LEAST_SECONDS", 1.0)
     return folder
 
 
@@ -44,7 +46,7 @@ def outcomes(path):
 def test_every_test_gets_its_outcome_though_some_kill_their_process(suite, tmp_path):
     (suite / "test_it.py").write_text(SUITE)
     visit = load(tmp_path, 1, "cpu", "abc")
-    outcome = steps.correctness(visit, 60)
+    outcome = shards.correctness(visit, 60)
     assert outcomes(tmp_path / "tests.jsonl") == {
         "test_passes": "passed",
         "test_fails": "failed",
@@ -59,15 +61,15 @@ def test_every_test_gets_its_outcome_though_some_kill_their_process(suite, tmp_p
 
 
 def test_a_second_call_goes_on_where_the_time_ended_the_first(suite, tmp_path, monkeypatch):
-    monkeypatch.setattr(steps, "SHARDS", 1)
-    monkeypatch.setattr(steps, "GRACE", 9.0)
+    monkeypatch.setattr(shards, "SHARDS", 1)
+    monkeypatch.setattr(shards, "GRACE", 9.0)
     (suite / "test_it.py").write_text(
         "import time, pytest\n@pytest.mark.parametrize('i', range(6))\ndef test_slow(i): time.sleep(1.5)\n"
     )
-    first = steps.correctness(load(tmp_path, 1, "cpu", "abc"), 15)
+    first = shards.correctness(load(tmp_path, 1, "cpu", "abc"), 15)
     done = set(outcomes(tmp_path / "tests.jsonl"))
     assert not first.finished and first.right and 1 <= len(done) < 6
-    second = steps.correctness(load(tmp_path, 1, "cpu", "abc"), 60)
+    second = shards.correctness(load(tmp_path, 1, "cpu", "abc"), 60)
     assert second.finished and second.right
     started = [json.loads(line) for line in (tmp_path / "tests.jsonl").read_text().splitlines()]
     starts = [row["test"] for row in started if row.get("outcome") == "started"]
@@ -75,15 +77,69 @@ def test_a_second_call_goes_on_where_the_time_ended_the_first(suite, tmp_path, m
 
 
 def test_a_test_that_hangs_is_named_and_not_tried_again(suite, tmp_path, monkeypatch):
-    monkeypatch.setattr(steps, "SHARDS", 1)
+    monkeypatch.setattr(shards, "SHARDS", 1)
+    monkeypatch.setattr(shards, "PATIENCE", 1.0)
     (suite / "test_it.py").write_text("import time\ndef test_hangs(): time.sleep(600)\ndef test_good(): pass\n")
     start = time.monotonic()
-    steps.correctness(load(tmp_path, 1, "cpu", "abc"), 8)
+    shards.correctness(load(tmp_path, 1, "cpu", "abc"), 8)
     assert time.monotonic() - start < 20
     assert outcomes(tmp_path / "tests.jsonl")["test_hangs"] == "lost"
-    outcome = steps.correctness(load(tmp_path, 1, "cpu", "abc"), 30)
+    outcome = shards.correctness(load(tmp_path, 1, "cpu", "abc"), 30)
     assert outcomes(tmp_path / "tests.jsonl")["test_good"] == "passed"
     assert outcome.finished and not outcome.right
+
+
+def test_a_test_that_began_too_late_is_tried_again(suite, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARDS", 1)
+    once = f"import pathlib, time\ndone = pathlib.Path({str(tmp_path / 'once')!r})\n"
+    wait = "def test_waits():\n    if not done.exists():\n        done.touch(), time.sleep(600)\n"
+    (suite / "test_it.py").write_text(once + wait)
+    first = shards.correctness(load(tmp_path, 1, "cpu", "abc"), 6)
+    assert not first.finished and first.right and "1 stopped" in first.said
+    second = shards.correctness(load(tmp_path, 1, "cpu", "abc"), 30)
+    assert second.finished and second.right and second.said == "1 passed"
+
+
+def test_a_shard_that_dies_starts_again_while_another_hangs(suite, tmp_path):
+    """Else a broken context in one of them would cost it the rest of the call."""
+    file = suite / "test_it.py"
+
+    def named(name, shard):
+        names = (f"test_{name}_{i}" for i in range(99))
+        return next(n for n in names if shard_of(f"{os.path.relpath(file, ROOT)}::{n}", 2) == shard)
+
+    kills, good, hangs = named("kills", 0), named("good", 0), named("hangs", 1)
+    body = f"def {kills}(): os._exit(7)\ndef {good}(): pass\ndef {hangs}(): time.sleep(600)\n"
+    file.write_text("import os, time\n" + body)
+    shards.correctness(load(tmp_path, 1, "cpu", "abc"), 10)
+    assert outcomes(tmp_path / "tests.jsonl") == {kills: "lost", good: "passed", hangs: "stopped"}
+
+
+def test_the_most_telling_tests_come_first(suite, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARDS", 1)
+    (suite / "test_a.py").write_text(
+        "import pytest\n@pytest.mark.parametrize('i', range(2))\ndef test_x(i): pass\n"
+        "def test_y(): pass\n@pytest.mark.parametrize('path', ['cpu', 'triton'])\ndef test_z(path): pass\n"
+    )
+    for name in ("test_fuzz.py", "test_threads.py"):
+        (suite / name).write_text("def test_it(): pass\n")
+    assert shards.correctness(load(tmp_path, 1, "cpu", "abc"), 60).finished
+    ran = [name.split("/")[-1] for name in recorded(tmp_path / "tests.jsonl")]
+    others = ["test_x[0]", "test_y", "test_z[triton]", "test_x[1]"]
+    want = ["test_threads.py::test_it", *(f"test_a.py::{name}" for name in others), "test_fuzz.py::test_it"]
+    assert ran == want
+
+
+@pytest.mark.parametrize("name", [*FIRST, *LAST])
+def test_the_files_that_are_named_are_there(name):
+    assert list((ROOT / "tests" / "kernels").rglob(name))
+
+
+def test_a_file_that_cannot_be_read_costs_no_other_test(suite, tmp_path):
+    (suite / "test_absent.py").write_text("import nothing_of_that_name\ndef test_it(): pass\n")
+    (suite / "test_it.py").write_text("def test_good(): pass\n")
+    outcome = shards.correctness(load(tmp_path, 1, "cpu", "abc"), 60)
+    assert outcome.finished and not outcome.right and "1 failed, 1 passed" in outcome.said
 
 
 def test_finished_steps_stay_finished_and_a_new_commit_starts_anew(tmp_path, capsys):
@@ -95,6 +151,16 @@ def test_finished_steps_stay_finished_and_a_new_commit_starts_anew(tmp_path, cap
     assert "finished before" in capsys.readouterr().out
     drive([step], load(tmp_path, 1, "cuda", "other"))
     assert len(calls) == 3
+
+
+def test_outcomes_of_another_commit_are_set_aside(tmp_path):
+    load(tmp_path, 1, "cuda", "abc").save()
+    (tmp_path / "tests.jsonl").write_text('{"test": "a", "outcome": "passed"}\n')
+    load(tmp_path, 1, "cuda", "abc")
+    assert recorded(tmp_path / "tests.jsonl") == {"a": "passed"}
+    load(tmp_path, 1, "cuda", "other")
+    assert recorded(tmp_path / "tests.jsonl") == {}
+    assert recorded(tmp_path / "tests.jsonl.before") == {"a": "passed"}
 
 
 def test_a_wrong_result_of_an_earlier_call_stays_in_the_exit_code(tmp_path):

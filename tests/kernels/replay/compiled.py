@@ -13,8 +13,10 @@ from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 import kernels
+from bench.ahead import compile_case
+from bench.cases.sets import cases
 from bench.host import host_rows
-from bench.machine_code.compile import compile_launch
+from bench.machine_code.compile import CARDS, compile_launch
 from bench.nothing import NothingDriver, nothing
 from kernels.common.launch import record
 from kernels.common.replay import Pass
@@ -220,3 +222,15 @@ def test_a_launch_finds_what_was_compiled_ahead(name: str, driver: NothingDriver
     with torch.no_grad():
         call(*tensors)
     assert ahead and hashed == ahead
+
+
+@pytest.mark.skipif(not KNOWN, reason="another Triton names what it compiles in its own way")
+def test_the_kernels_of_a_case_are_compiled_ahead(driver: NothingDriver, monkeypatch: Any) -> None:
+    """Forward and backward, in both layouts; a case that cannot be compiled says why."""
+    pool = next(case for case in cases("smoke") if case.op == "max_pool2d" and case.work == "training")
+    compiled: list[Any] = []
+    monkeypatch.setattr("bench.ahead.compile_launch", lambda launch, arch: compiled.append((launch.kernel, arch)))
+    assert compile_case(pool, CARDS["sm_90"], "sm_90") == ""
+    assert len(compiled) == 4 and {arch for _, arch in compiled} == {"sm_90"}
+    monkeypatch.setattr("bench.ahead.launches", lambda case, card: 1 / 0)
+    assert compile_case(pool, CARDS["sm_90"], "sm_90") == f"{pool.name}: ZeroDivisionError: division by zero"
