@@ -87,8 +87,10 @@ CASES = (
     Case("avgpool3x3/2 odd", _pool(kernels.avg_pool2d, (32, 64, 55, 55), kernel_size=3, stride=2)),
     Case("maxpool3x3", _pool(kernels.max_pool2d, (32, 64, 56, 56), kernel_size=3, stride=1, padding=1)),
     Case("avgpool3x3", _pool(kernels.avg_pool2d, (32, 64, 56, 56), kernel_size=3, stride=1, padding=1)),
-    Case("maxpool5x5", _pool(kernels.max_pool2d, (32, 64, 28, 28), kernel_size=5, stride=1, padding=2)),
-    Case("avgpool5x5", _pool(kernels.avg_pool2d, (32, 64, 28, 28), kernel_size=5, stride=1, padding=2)),
+    Case("maxpool5x5", _pool(kernels.max_pool2d, (16, 256, 40, 40), kernel_size=5, stride=1, padding=2)),
+    Case("avgpool5x5", _pool(kernels.avg_pool2d, (16, 256, 40, 40), kernel_size=5, stride=1, padding=2)),
+    Case("maxpool5x5/3", _pool(kernels.max_pool2d, (32, 64, 28, 28), kernel_size=5, stride=3)),
+    Case("avgpool5x5/3", _pool(kernels.avg_pool2d, (32, 64, 28, 28), kernel_size=5, stride=3)),
     Case("globalpool 8x8", _pool(kernels.avg_pool2d, (32, 512, 8, 8), kernel_size=8)),
     Case("globalpool 7x7", _pool(kernels.avg_pool2d, (32, 512, 7, 7), kernel_size=7)),
 )

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from kernels.common.jit import first_tap
-from kernels.pool2d.lanes import met, places
+from kernels.pool2d.lanes import added, met, places
 
 
 @triton.jit
@@ -32,6 +32,7 @@ def _tap(
     KW,
     DIL_H,
     DIL_W,
+    CODED: tl.constexpr,
     CLIPPED: tl.constexpr,
     V: tl.constexpr,
 ):
@@ -40,7 +41,7 @@ def _tap(
     m_x = m & (o_row >= 0) & (o_row < h) & (o_col >= 0) & (o_col < w) if CLIPPED else m
     p_tap = p_x + (i * DIL_H * step_h + j * DIL_W * step_w) + tl.arange(0, V)[None, :]
     b_x = tl.load(p_tap, mask=m_x, other=float("-inf")).to(b_best.dtype)
-    return met(b_x, i * KW + j, b_best, o_best)
+    return met(b_x, i * KW + j, b_best, o_best, CODED)
 
 
 @triton.jit
@@ -84,7 +85,8 @@ def max_pool_kernel(
     p_x = x_ptr + (((o_i[:, None] * h + o_h) * w + o_w) * cc + o_c[:, None]) * V
     b_best = tl.full((BLOCK, V), float("-inf"), TYPE)
     o_best = tl.zeros((BLOCK, V), tl.int32)
-    if CLIPPED:
+    CODED: tl.constexpr = WANT_CODE or WANT_INDICES
+    if CLIPPED and CODED:
         # Until a tap beats -inf, the answer is the first tap inside the image.
         i_first = (tl.maximum(-o_h, 0) + DIL_H - 1) // DIL_H
         j_first = (tl.maximum(-o_w, 0) + DIL_W - 1) // DIL_W
@@ -94,13 +96,13 @@ def max_pool_kernel(
         for i in tl.static_range(KH):
             for j in tl.static_range(KW):
                 b_best, o_best = _tap(
-                    p_x, o_h, o_w, h, w, step_h, step_w, i, j, b_best, o_best, m, KW, DIL_H, DIL_W, CLIPPED, V
+                    p_x, o_h, o_w, h, w, step_h, step_w, i, j, b_best, o_best, m, KW, DIL_H, DIL_W, CODED, CLIPPED, V
                 )
     else:
         for i in range(KH):
             for j in range(KW):
                 b_best, o_best = _tap(
-                    p_x, o_h, o_w, h, w, step_h, step_w, i, j, b_best, o_best, m, KW, DIL_H, DIL_W, CLIPPED, V
+                    p_x, o_h, o_w, h, w, step_h, step_w, i, j, b_best, o_best, m, KW, DIL_H, DIL_W, CODED, CLIPPED, V
                 )
     o_y = o[:, None] * V + tl.arange(0, V)[None, :]
     tl.store(y_ptr + o_y, b_best.to(y_ptr.dtype.element_ty), mask=m)
@@ -129,7 +131,7 @@ def _window(
     o_dy = o_p * step_p + o_q * step_q + tl.arange(0, V)[None, :]
     b_code = tl.load(p_code + o_dy, mask=m_dy, other=0).to(tl.int32)
     b_dy = tl.load(p_dy + o_dy, mask=m_dy, other=0.0).to(b_dx.dtype)
-    return b_dx + tl.where(b_code == o_tap_i * KW + o_tap_j, b_dy, 0.0)
+    return added(b_dx, b_dy, b_code == o_tap_i * KW + o_tap_j)
 
 
 @triton.jit

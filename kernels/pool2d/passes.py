@@ -46,7 +46,7 @@ def max_pool(x: Tensor, g: Pool2dGeometry, want_code: bool, want_indices: bool) 
     indices = empty(x, shape if want_indices else nothing, channels_last, torch.int64)
     x = dense(x, channels_last)
     if not want_indices and special.is_stride1(g, x):
-        special.stride1_max(x, y, code, want_code)
+        special.stride1_max(x, y, code, g.kernel[0], want_code)
     elif not want_indices and special.is_stride2(g, x):
         special.stride2_max(x, y, code, g, want_code)
     else:
@@ -72,7 +72,7 @@ def max_pool_backward(dy: Tensor, code: Tensor, h: int, w: int, g: Pool2dGeometr
     dx = empty(dy, (*dy.shape[:2], h, w), channels_last)
     dy, code = dense(dy, channels_last), dense(code, channels_last)
     if special.is_stride1(g, dx):
-        special.stride1_max_backward(dy, code, dx)
+        special.stride1_max_backward(dy, code, dx, g.kernel[0])
     elif special.is_square(g, dx):
         special.square_backward(dy, code, dx, g)
     else:
@@ -101,7 +101,7 @@ def avg_pool(x: Tensor, g: Pool2dGeometry, count_include_pad: bool, divisor: int
     if special.is_global(g, x.shape[2:]):
         special.global_avg(x, y, counted["divisor"])
     elif special.is_stride1(g, x):
-        special.stride1_avg(x, y, False, counted)
+        special.stride1_avg(x, y, g.kernel[0], False, counted)
     elif special.is_stride2(g, x):
         special.stride2_avg(x, y, g, counted)
     else:
@@ -131,7 +131,7 @@ def avg_pool_backward(
         return dx
     dy = dense(dy, channels_last)
     if special.is_stride1(g, dx):
-        special.stride1_avg(dy, dx, True, counted)
+        special.stride1_avg(dy, dx, g.kernel[0], True, counted)
     elif special.is_square(g, dx):
         special.square_backward(dy, None, dx, g, counted)
     else:

@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 import triton
+import triton.language as tl
 from torch import Tensor
 
 from kernels.common.launch import launch
@@ -17,8 +19,12 @@ from kernels.pool2d.global_pool import global_avg_pool_backward_kernel, global_a
 from kernels.pool2d.stride1 import stride1_avg_pool_kernel, stride1_max_pool_backward_kernel, stride1_max_pool_kernel
 from kernels.pool2d.stride2 import stride2_pool_backward_kernel, stride2_pool_kernel, stride2_squares_backward_kernel
 
+AROUND = (3, 5)
+"""Sides of the windows of stride1.py."""
 ROWS = 4
-"""Rows that a lane of stride1.py goes down: six are read for four written."""
+"""Rows that a lane of stride1.py goes down: of 3x3 windows six are read for four written."""
+MAXNREG = 255
+"""Registers a thread of stride1.py: left to itself, NVIDIA's assembler keeps a few of 52 on the stack."""
 SQUARES = (((2, 2), (0, 0)), ((3, 3), (0, 0)), ((3, 3), (1, 1)))
 """Windows and paddings of stride2.py."""
 
@@ -27,53 +33,72 @@ def _is_near(plane: Tensor) -> bool:
     return plane.shape[2] < NEAR and plane.shape[1] * plane.shape[3] < NEAR
 
 
-# --- 3x3 around every pixel -------------------------------------------------------------------------------------------
+# --- around every pixel -----------------------------------------------------------------------------------------------
 
 
 def is_stride1(g: Pool2dGeometry, plane: Tensor) -> bool:
-    """Whether the kernels of stride1.py fit: 3x3 windows around every pixel."""
-    around = (g.kernel, g.stride, g.padding, g.dilation) == ((3, 3), (1, 1), (1, 1), (1, 1))
-    return around and _is_near(plane)
+    """Whether the kernels of stride1.py fit: 3x3 or 5x5 windows around every pixel."""
+    k = g.kernel[0]
+    around = (g.kernel, g.stride, g.padding, g.dilation) == ((k, k), (1, 1), (k // 2, k // 2), (1, 1))
+    return around and k in AROUND and _is_near(plane)
 
 
-def stride1_max(x: Tensor, y: Tensor, code: Tensor, want_code: bool) -> None:
+def stride1_max(x: Tensor, y: Tensor, code: Tensor, k: int, want_code: bool) -> None:
     """y and its code."""
     tensors: dict[str, Any] = {"x_ptr": x, "y_ptr": y, "code_ptr": code}
-    _stride1(stride1_max_pool_kernel, y, tensors, WANT_CODE=want_code, TYPE=comparable(x))
+    _stride1(stride1_max_pool_kernel, y, tensors, 1, K=k, WANT_CODE=want_code, TYPE=_compared(x, want_code), COLS=1)
 
 
-def stride1_max_backward(dy: Tensor, code: Tensor, dx: Tensor) -> None:
+def stride1_max_backward(dy: Tensor, code: Tensor, dx: Tensor, k: int) -> None:
     """dx from dy and the code."""
     tensors: dict[str, Any] = {"dy_ptr": dy, "code_ptr": code, "dx_ptr": dx}
-    _stride1(stride1_max_pool_backward_kernel, dx, tensors, TYPE=accumulator(dx))
+    # Two pixels of a lane share of their windows the 4 in 6 columns that both lie in.
+    cols = 2 if k > 3 and not dx.is_contiguous() else 1
+    _stride1(stride1_max_pool_backward_kernel, dx, tensors, cols, K=k, TYPE=accumulator(dx), COLS=cols)
 
 
-def stride1_avg(x: Tensor, y: Tensor, backward: bool, counted: dict[str, Any]) -> None:
+def stride1_avg(x: Tensor, y: Tensor, k: int, backward: bool, counted: dict[str, Any]) -> None:
     """y from x, or (`backward`) the gradient y of the input from the gradient x of the result."""
     tensors: dict[str, Any] = {"x_ptr": x, "y_ptr": y}
     weighted = backward and counted["COUNT"] != "divisor"
-    _stride1(stride1_avg_pool_kernel, y, tensors, **counted, WEIGHTED=weighted, TYPE=accumulator(x))
+    divisor = {"divisor": counted["divisor"]}
+    options = {"K": k, "COUNT": counted["COUNT"], "WEIGHTED": weighted, "TYPE": accumulator(x)}
+    _stride1(stride1_avg_pool_kernel, y, tensors, 1, divisor, **options)
 
 
-def _stride1(kernel: Any, out: Tensor, tensors: dict[str, Any], **options: Any) -> None:
-    channels_last = not out.is_contiguous()
+def _compared(x: Tensor, want_code: bool) -> Any:
+    """Half-precision numbers are compared two at a time where nothing but the greater is asked."""
+    return tl.float32 if want_code and x.dtype == torch.float16 else comparable(x)
+
+
+def _stride1(
+    kernel: Any, out: Tensor, tensors: dict[str, Any], cols: int, more: dict[str, int] | None = None, **options: Any
+) -> None:
+    """cols: of a lane in channels_last; in NCHW its chunk is."""
+    last = not out.is_contiguous()
     h, w = out.shape[2:]
-    planes, v, cc = chunk(out, channels_last, w)
-    strips, row = math.ceil(h / ROWS), w * cc if channels_last else w // v
-    chunks = planes * strips * row
+    planes, unit, cc = chunk(out, last, w)
+    v = unit if last else min(16 // out.element_size(), triton.next_power_of_2(w))
+    groups, strips = math.ceil(w / (cols if last else v)), math.ceil(h / ROWS)
+    chunks = planes * strips * groups * cc
+    unit = 1 if last else unit
     launch(
         kernel,
         math.ceil(chunks / THREADS),
+        maxnreg=MAXNREG,
         **tensors,
         chunks=chunks,
         strips=strips,
+        groups=groups,
         h=h,
-        row=row,
+        units=w // unit,
         cc=cc,
+        **(more or {}),
         **options,
-        SHIFT=not channels_last and v > 1,
+        LAST=last,
         INDEX=index(*tensors.values()),
         ROWS=ROWS,
+        UNIT=unit,
         BLOCK=THREADS,
         V=v,
     )

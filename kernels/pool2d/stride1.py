@@ -1,77 +1,94 @@
-"""Pools of 3x3 windows with stride 1 and padding 1 on dense maps: rows stream through registers.
+"""Pools of K x K windows around every pixel (K odd, stride 1, padding K // 2) on dense maps: rows stream by.
 
-A lane keeps V neighbouring elements of a row (16 bytes where a row's length, or the channels, allow) and goes down ROWS
-rows: each row is read once, reduced along the row, and serves the three windows that hold it.
+A lane has V neighbouring elements, of a row in NCHW and of the channels in channels_last, in COLS columns of ROWS rows.
+Each row that they meet is read once, reduced along the row once, and serves the K windows that hold it.
 
-forward   y[row] = the best or the sum of rows row - 1, row, row + 1, each that of three columns
-backward  dx[row] of an average is an average of dy; of a maximum, what three rows of windows send it by their codes
+forward   y[row] = the best or the sum of rows row - K // 2 .. row + K // 2, each that of K columns
+backward  dx[row] of an average is an average of dy; of a maximum, what K rows of windows send it by their codes
 
-SHIFT: the columns beside a lane's own are its own elements shifted by one, and one more element on each side. In
-channels_last, and where V is 1, they are V elements cc chunks away.
+In NCHW V is 16 bytes (fewer in very short rows), a row is read UNIT elements at a time, as many as divide its length,
+and every tap's columns are found among the registers that a lane has.
 """
 
 import triton
 import triton.language as tl
 
-from kernels.common.jit import near
-from kernels.pool2d.lanes import met
+from kernels.conv2d.thin.lanes import columns, tile
+from kernels.pool2d.lanes import added, met, places
 
 
 @triton.jit
-def _after(b, b_first, BLOCK: tl.constexpr, V: tl.constexpr):
-    """b [BLOCK, V] moved up by one: element v is b's v - 1, element 0 is b_first [BLOCK, 1]."""
-    if V == 1:
-        b_moved = b_first
+def _place(
+    chunks, strips, groups, h, units, cc, LAST: tl.constexpr, INDEX: tl.constexpr, COLS: tl.constexpr,
+    ROWS: tl.constexpr, UNIT: tl.constexpr, BLOCK: tl.constexpr, V: tl.constexpr,
+):  # fmt: skip
+    """Of every lane: its first row and columns, its offset in the map, whether it is there."""
+    o, o_i, o_strip, o_group, o_c = places(strips, groups, cc, True, INDEX, BLOCK)
+    o_h = (o_strip * ROWS)[:, None]
+    o_v = tl.arange(0, V)[None, :]
+    o_row = o_i[:, None] * h + o_h
+    if LAST:
+        o_col = (o_group * COLS)[:, None]
+        o_x = ((o_row * units + o_col) * cc + o_c[:, None]) * V + o_v
     else:
-        b_even, b_odd = tl.split(b.reshape(BLOCK, V // 2, 2))
-        b_moved = tl.join(_after(b_odd, b_first, BLOCK, V // 2), b_even).reshape(BLOCK, V)
-    return b_moved
+        o_col = (o_group * V)[:, None]
+        o_x = (o_row * units + (o_group * (V // UNIT))[:, None]) * UNIT
+    return o_h, o_col, o_x, (o < chunks)[:, None]
 
 
 @triton.jit
-def _before(b, b_last, BLOCK: tl.constexpr, V: tl.constexpr):
-    """b [BLOCK, V] moved down by one: element v is b's v + 1, the last is b_last [BLOCK, 1]."""
-    if V == 1:
-        b_moved = b_last
+def _row(
+    p, m, o_col, w, step, OTHER: tl.constexpr, TYPE: tl.constexpr, K: tl.constexpr, LAST: tl.constexpr,
+    COLS: tl.constexpr, UNIT: tl.constexpr, V: tl.constexpr,
+):  # fmt: skip
+    """Of one row, the tiles that COLS windows side by side hold: tap j of window c is number c + j."""
+    SIDE: tl.constexpr = K // 2
+    b_taps = ()
+    if LAST:
+        for j in tl.static_range(COLS + K - 1):
+            o_tap = o_col + (j - SIDE)
+            b = tl.load(p + (j - SIDE) * step, mask=m & (o_tap >= 0) & (o_tap < w), other=OTHER)
+            b_taps = b_taps + (b.to(TYPE),)
     else:
-        b_even, b_odd = tl.split(b.reshape(BLOCK, V // 2, 2))
-        b_moved = tl.join(b_odd, _before(b_even, b_last, BLOCK, V // 2)).reshape(BLOCK, V)
-    return b_moved
-
-
-@triton.jit
-def _place(chunks, strips, h, row, ROWS: tl.constexpr, INDEX: tl.constexpr, BLOCK: tl.constexpr):
-    """Of every lane: its first row, its chunk's place in the row and in the map, whether it is there; [BLOCK, 1]."""
-    o, o_i, o_strip, o_wc = near(tl.program_id(0).to(INDEX) * BLOCK, strips, row, BLOCK)
-    o_h = o_strip * ROWS
-    o_chunk = (o_i * h + o_h) * row + o_wc
-    return o_h[:, None], o_wc[:, None], o_chunk[:, None], (o < chunks)[:, None]
-
-
-@triton.jit
-def _columns(p, m, m_left, m_right, cc, OTHER: tl.constexpr, SHIFT: tl.constexpr, BLOCK: tl.constexpr, V: tl.constexpr):
-    """The elements to the left of a row's chunk, its own, and those to the right; OTHER outside of the map."""
-    p_row = p + tl.arange(0, V)[None, :]
-    b = tl.load(p_row, mask=m, other=OTHER)
-    if SHIFT:
-        b_left = _after(b, tl.load(p - 1, mask=m & m_left, other=OTHER), BLOCK, V)
-        b_right = _before(b, tl.load(p + V, mask=m & m_right, other=OTHER), BLOCK, V)
-    else:
-        b_left = tl.load(p_row - cc * V, mask=m & m_left, other=OTHER)
-        b_right = tl.load(p_row + cc * V, mask=m & m_right, other=OTHER)
-    return b_left, b, b_right
+        BEFORE: tl.constexpr = (SIDE + UNIT - 1) // UNIT
+        b_row = ()
+        for unit in tl.static_range(V // UNIT + 2 * BEFORE):
+            o_unit = o_col + (unit - BEFORE) * UNIT
+            p_unit = p + (unit - BEFORE) * UNIT + tl.arange(0, UNIT)[None, :]
+            b = tl.load(p_unit, mask=m & (o_unit >= 0) & (o_unit < w), other=OTHER)
+            b_row = b_row + columns(b.to(TYPE), UNIT)
+        for j in tl.static_range(K):
+            b_taps = b_taps + (tile(b_row, BEFORE * UNIT - SIDE + j, 1, V),)
+    return b_taps
 
 
 @triton.jit
 def _best_of_row(
-    p, m, m_left, m_right, cc, SHIFT: tl.constexpr, TYPE: tl.constexpr, BLOCK: tl.constexpr, V: tl.constexpr
+    b_taps, i: tl.constexpr, c: tl.constexpr, o_col, CODED: tl.constexpr, K: tl.constexpr, LAST: tl.constexpr,
+    BLOCK: tl.constexpr, V: tl.constexpr,
+):  # fmt: skip
+    """The best of row i's taps in window c and, if CODED, which it is, counted from the lane's first row: until one
+    beats -inf, the first inside the map."""
+    b_best = b_taps[c]
+    o_best = tl.zeros((BLOCK, V), tl.int32)
+    if CODED:
+        o_tap = o_col + c if LAST else o_col + tl.arange(0, V)[None, :]
+        o_best += i * K + tl.maximum(K // 2 - o_tap, 0)
+    for j in tl.static_range(1, K):
+        b_best, o_best = met(b_taps[c + j], i * K + j, b_best, o_best, CODED)
+    return b_best, o_best
+
+
+@triton.jit
+def _best_of_rows(
+    b_rows, o_rows, r: tl.constexpr, c: tl.constexpr, o_h, CODED: tl.constexpr, K: tl.constexpr, COLS: tl.constexpr
 ):
-    """The best of three columns and which it is: until one beats -inf, the first inside the map."""
-    b_left, b, b_right = _columns(p, m, m_left, m_right, cc, float("-inf"), SHIFT, BLOCK, V)
-    m_first = (tl.arange(0, V)[None, :] > 0) | m_left if SHIFT else m_left
-    o_first = tl.where(m_first, tl.zeros((BLOCK, V), tl.int32), 1)
-    b_best, o_best = met(b.to(TYPE), 1, b_left.to(TYPE), o_first)
-    return met(b_right.to(TYPE), 2, b_best, o_best)
+    """The best of the K rows of window r, c and its code."""
+    b_best = b_rows[r * COLS + c]
+    o_best = o_rows[r * COLS + c] + tl.maximum(K // 2 - r - o_h, 0) * K
+    for i in tl.static_range(1, K):
+        b_best, o_best = met(b_rows[(r + i) * COLS + c], o_rows[(r + i) * COLS + c], b_best, o_best, CODED)
+    return b_best, o_best - r * K
 
 
 @triton.jit
@@ -81,55 +98,60 @@ def stride1_max_pool_kernel(
     code_ptr,
     chunks,
     strips,
+    groups,
     h,
-    row,
+    units,
     cc,
+    K: tl.constexpr,
     WANT_CODE: tl.constexpr,
-    SHIFT: tl.constexpr,
+    LAST: tl.constexpr,
     INDEX: tl.constexpr,
     TYPE: tl.constexpr,
+    COLS: tl.constexpr,
     ROWS: tl.constexpr,
+    UNIT: tl.constexpr,
     BLOCK: tl.constexpr,
     V: tl.constexpr,
 ):
-    o_h, o_wc, o_chunk, m = _place(chunks, strips, h, row, ROWS, INDEX, BLOCK)
-    m_left = o_wc >= cc
-    m_right = o_wc < row - cc
-    p_x = x_ptr + (o_chunk - row) * V
-    b_0, o_0 = _best_of_row(p_x, m & (o_h > 0), m_left, m_right, cc, SHIFT, TYPE, BLOCK, V)
-    p_x += row * V
-    b_1, o_1 = _best_of_row(p_x, m, m_left, m_right, cc, SHIFT, TYPE, BLOCK, V)
-    for r in tl.static_range(ROWS):
-        p_x += row * V
-        b_2, o_2 = _best_of_row(p_x, m & (o_h + r + 1 < h), m_left, m_right, cc, SHIFT, TYPE, BLOCK, V)
-        b_best, o_best = met(b_1, o_1 + 3, b_0, tl.where(o_h + r > 0, o_0, o_0 + 3))
-        b_best, o_best = met(b_2, o_2 + 6, b_best, o_best)
-        o_y = (o_chunk + r * row) * V + tl.arange(0, V)[None, :]
-        m_y = m & (o_h + r < h)
-        tl.store(y_ptr + o_y, b_best.to(y_ptr.dtype.element_ty), mask=m_y)
-        if WANT_CODE:
-            tl.store(code_ptr + o_y, o_best.to(tl.uint8), mask=m_y)
-        b_0 = b_1
-        o_0 = o_1
-        b_1 = b_2
-        o_1 = o_2
+    SIDE: tl.constexpr = K // 2
+    o_h, o_col, o_x, m = _place(chunks, strips, groups, h, units, cc, LAST, INDEX, COLS, ROWS, UNIT, BLOCK, V)
+    w = units * UNIT
+    step = cc * V if LAST else 1
+    step_h = w * step
+    o_v = tl.zeros((1, V), tl.int32) if LAST else tl.arange(0, V)[None, :]
+    o_y = o_x if LAST else o_x + o_v
+    p_x = x_ptr + (o_x - SIDE * step_h)
+    b_best = ()
+    o_best = ()
+    for i in tl.static_range(ROWS + K - 1):
+        m_x = m & (o_h + (i - SIDE) >= 0) & (o_h + (i - SIDE) < h)
+        b_taps = _row(p_x, m_x, o_col, w, step, float("-inf"), TYPE, K, LAST, COLS, UNIT, V)
+        p_x += step_h
+        for c in tl.static_range(COLS):
+            b, o = _best_of_row(b_taps, i, c, o_col, WANT_CODE, K, LAST, BLOCK, V)
+            b_best = b_best + (b,)
+            o_best = o_best + (o,)
+            if i >= K - 1:
+                b, o = _best_of_rows(b_best, o_best, i - (K - 1), c, o_h, WANT_CODE, K, COLS)
+                m_y = m & (o_h + (i - (K - 1)) < h) & (o_col + o_v < w)
+                o_out = o_y + ((i - (K - 1)) * step_h + c * step)
+                tl.store(y_ptr + o_out, b.to(y_ptr.dtype.element_ty), mask=m_y)
+                if WANT_CODE:
+                    tl.store(code_ptr + o_out, o.to(tl.uint8), mask=m_y)
 
 
 @triton.jit
-def _sent_by_row(p_dy, p_code, m, m_left, m_right, cc, SHIFT, TYPE: tl.constexpr, BLOCK: tl.constexpr, V: tl.constexpr):
-    """Of a row of windows: the gradients to the left, here and to the right, and their codes."""
-    b_left, b, b_right = _columns(p_dy, m, m_left, m_right, cc, 0.0, SHIFT, BLOCK, V)
-    o_left, o, o_right = _columns(p_code, m, m_left, m_right, cc, 255, SHIFT, BLOCK, V)
-    return b_left.to(TYPE), b.to(TYPE), b_right.to(TYPE), o_left.to(tl.int32), o.to(tl.int32), o_right.to(tl.int32)
-
-
-@triton.jit
-def _received(b_sum, sent, ROW: tl.constexpr):
-    """b_sum and what arrives from a row of windows whose row ROW this is."""
-    b_left, b, b_right, o_left, o, o_right = sent
-    b_sum += tl.where(o_left == 3 * ROW + 2, b_left, 0.0)
-    b_sum += tl.where(o == 3 * ROW + 1, b, 0.0)
-    return b_sum + tl.where(o_right == 3 * ROW, b_right, 0.0)
+def _received(b_dx, b_dy, b_code, K: tl.constexpr, COLS: tl.constexpr):
+    """K rows of COLS tiles of dx and what arrives from a row of windows: row r is their tap r, and column c
+    tap j of window c + K - 1 - j."""
+    b_all = ()
+    for r in tl.static_range(K):
+        for c in tl.static_range(COLS):
+            b = b_dx[r * COLS + c]
+            for j in tl.static_range(K):
+                b = added(b, b_dy[c + K - 1 - j], b_code[c + K - 1 - j] == r * K + j)
+            b_all = b_all + (b,)
+    return b_all
 
 
 @triton.jit
@@ -139,72 +161,56 @@ def stride1_max_pool_backward_kernel(
     dx_ptr,
     chunks,
     strips,
+    groups,
     h,
-    row,
+    units,
     cc,
-    SHIFT: tl.constexpr,
+    K: tl.constexpr,
+    LAST: tl.constexpr,
     INDEX: tl.constexpr,
     TYPE: tl.constexpr,
+    COLS: tl.constexpr,
     ROWS: tl.constexpr,
+    UNIT: tl.constexpr,
     BLOCK: tl.constexpr,
     V: tl.constexpr,
 ):
-    o_h, o_wc, o_chunk, m = _place(chunks, strips, h, row, ROWS, INDEX, BLOCK)
-    m_left = o_wc >= cc
-    m_right = o_wc < row - cc
-    o_dy = (o_chunk - row) * V
-    m_0 = m & (o_h > 0)
-    above = _sent_by_row(dy_ptr + o_dy, code_ptr + o_dy, m_0, m_left, m_right, cc, SHIFT, TYPE, BLOCK, V)
-    o_dy += row * V
-    here = _sent_by_row(dy_ptr + o_dy, code_ptr + o_dy, m, m_left, m_right, cc, SHIFT, TYPE, BLOCK, V)
-    for r in tl.static_range(ROWS):
-        o_dy += row * V
-        m_2 = m & (o_h + r + 1 < h)
-        below = _sent_by_row(dy_ptr + o_dy, code_ptr + o_dy, m_2, m_left, m_right, cc, SHIFT, TYPE, BLOCK, V)
-        b_dx = _received(tl.zeros((BLOCK, V), TYPE), above, 2)
-        b_dx = _received(b_dx, here, 1)
-        b_dx = _received(b_dx, below, 0)
-        o_dx = (o_chunk + r * row) * V + tl.arange(0, V)[None, :]
-        tl.store(dx_ptr + o_dx, b_dx.to(dx_ptr.dtype.element_ty), mask=m & (o_h + r < h))
-        above = here
-        here = below
+    """Row i of windows that a lane meets has its tap i - r in row r of dx."""
+    SIDE: tl.constexpr = K // 2
+    o_h, o_col, o_dx, m = _place(chunks, strips, groups, h, units, cc, LAST, INDEX, COLS, ROWS, UNIT, BLOCK, V)
+    w = units * UNIT
+    step = cc * V if LAST else 1
+    step_h = w * step
+    o_v = tl.zeros((1, V), tl.int32) if LAST else tl.arange(0, V)[None, :]
+    o_dy = o_dx - SIDE * step_h
+    b_dx = ()
+    for _ in tl.static_range(K * COLS):
+        b_dx = b_dx + (tl.zeros((BLOCK, V), TYPE),)
+    for i in tl.static_range(ROWS + K - 1):
+        m_dy = m & (o_h + (i - SIDE) >= 0) & (o_h + (i - SIDE) < h)
+        b_dy = _row(dy_ptr + o_dy, m_dy, o_col, w, step, 0.0, TYPE, K, LAST, COLS, UNIT, V)
+        b_code = _row(code_ptr + o_dy, m_dy, o_col, w, step, 255, tl.int32, K, LAST, COLS, UNIT, V)
+        o_dy += step_h
+        b_dx = _received(b_dx, b_dy, b_code, K, COLS)
+        if i >= K - 1:  # nothing arrives any more at the first row
+            for c in tl.static_range(COLS):
+                m_dx = m & (o_h + (i - (K - 1)) < h) & (o_col + c + o_v < w)
+                o_out = o_dx + o_v + ((i - (K - 1)) * step_h + c * step)
+                tl.store(dx_ptr + o_out, b_dx[c].to(dx_ptr.dtype.element_ty), mask=m_dx)
+        b_rest = ()
+        for k in tl.static_range(COLS, K * COLS):
+            b_rest = b_rest + (b_dx[k],)
+        for _ in tl.static_range(COLS):
+            b_rest = b_rest + (tl.zeros((BLOCK, V), TYPE),)
+        b_dx = b_rest
 
 
 @triton.jit
-def _inside(o_h, o_col, h, width, step):
-    """How many taps of the windows at row o_h and column o_col lie inside the map; step: from a column to the next."""
-    rows = 3 - (o_h <= 0).to(tl.int32) - (o_h >= h - 1).to(tl.int32)
-    return rows * (3 - (o_col < step).to(tl.int32) - (o_col >= width - step).to(tl.int32))
-
-
-@triton.jit
-def _sum_of_row(
-    p,
-    o_h,
-    o_col,
-    m,
-    m_left,
-    m_right,
-    h,
-    width,
-    step,
-    cc,
-    WEIGHTED: tl.constexpr,
-    SHIFT: tl.constexpr,
-    TYPE: tl.constexpr,
-    BLOCK: tl.constexpr,
-    V: tl.constexpr,
-):
-    """The sum of three columns; WEIGHTED: each first divided by the taps of its window that lie inside the map."""
-    b_left, b, b_right = _columns(p, m, m_left, m_right, cc, 0.0, SHIFT, BLOCK, V)
-    b_left = b_left.to(TYPE)
-    b = b.to(TYPE)
-    b_right = b_right.to(TYPE)
-    if WEIGHTED:
-        b_left = b_left / _inside(o_h, o_col - step, h, width, step).to(TYPE)
-        b = b / _inside(o_h, o_col, h, width, step).to(TYPE)
-        b_right = b_right / _inside(o_h, o_col + step, h, width, step).to(TYPE)
-    return b_left + b + b_right
+def _inside(o_h, o_tap, h, w, K: tl.constexpr):
+    """How many taps of the windows at row o_h and column o_tap lie inside the map."""
+    SIDE: tl.constexpr = K // 2
+    rows = K - tl.maximum(SIDE - o_h, 0) - tl.maximum(o_h + SIDE + 1 - h, 0)
+    return rows * (K - tl.maximum(SIDE - o_tap, 0) - tl.maximum(o_tap + SIDE + 1 - w, 0))
 
 
 @triton.jit
@@ -213,16 +219,19 @@ def stride1_avg_pool_kernel(
     y_ptr,
     chunks,
     strips,
+    groups,
     h,
-    row,
+    units,
     cc,
     divisor,
+    K: tl.constexpr,
     COUNT: tl.constexpr,
     WEIGHTED: tl.constexpr,
-    SHIFT: tl.constexpr,
+    LAST: tl.constexpr,
     INDEX: tl.constexpr,
     TYPE: tl.constexpr,
     ROWS: tl.constexpr,
+    UNIT: tl.constexpr,
     BLOCK: tl.constexpr,
     V: tl.constexpr,
 ):
@@ -230,30 +239,34 @@ def stride1_avg_pool_kernel(
 
     WEIGHTED: what is summed is divided instead, by the taps of its own window (dx from dy).
     """
-    o_h, o_wc, o_chunk, m = _place(chunks, strips, h, row, ROWS, INDEX, BLOCK)
-    m_left = o_wc >= cc
-    m_right = o_wc < row - cc
-    step = 1 if SHIFT else cc
-    width = row * V if SHIFT else row
-    o_col = o_wc * V + tl.arange(0, V)[None, :] if SHIFT else o_wc
-    p_x = x_ptr + (o_chunk - row) * V
-    b_0 = _sum_of_row(
-        p_x, o_h - 1, o_col, m & (o_h > 0), m_left, m_right, h, width, step, cc, WEIGHTED, SHIFT, TYPE, BLOCK, V
-    )
-    p_x += row * V
-    b_1 = _sum_of_row(p_x, o_h, o_col, m, m_left, m_right, h, width, step, cc, WEIGHTED, SHIFT, TYPE, BLOCK, V)
-    for r in tl.static_range(ROWS):
-        p_x += row * V
-        m_2 = m & (o_h + r + 1 < h)
-        b_2 = _sum_of_row(
-            p_x, o_h + r + 1, o_col, m_2, m_left, m_right, h, width, step, cc, WEIGHTED, SHIFT, TYPE, BLOCK, V
-        )
-        b_y = b_0 + b_1 + b_2
-        if COUNT == "divisor":
-            b_y = b_y * (1.0 / tl.full((), divisor, TYPE))
-        elif not WEIGHTED:
-            b_y = b_y / _inside(o_h + r, o_col, h, width, step).to(TYPE)
-        o_y = (o_chunk + r * row) * V + tl.arange(0, V)[None, :]
-        tl.store(y_ptr + o_y, b_y.to(y_ptr.dtype.element_ty), mask=m & (o_h + r < h))
-        b_0 = b_1
-        b_1 = b_2
+    SIDE: tl.constexpr = K // 2
+    o_h, o_col, o_x, m = _place(chunks, strips, groups, h, units, cc, LAST, INDEX, 1, ROWS, UNIT, BLOCK, V)
+    w = units * UNIT
+    step = cc * V if LAST else 1
+    step_h = w * step
+    o_v = tl.zeros((1, V), tl.int32) if LAST else tl.arange(0, V)[None, :]
+    p_x = x_ptr + (o_x - SIDE * step_h)
+    b_rows = ()
+    for i in tl.static_range(ROWS + K - 1):
+        m_x = m & (o_h + (i - SIDE) >= 0) & (o_h + (i - SIDE) < h)
+        b_taps = _row(p_x, m_x, o_col, w, step, 0.0, TYPE, K, LAST, 1, UNIT, V)
+        p_x += step_h
+        b_row = tl.zeros((BLOCK, V), TYPE)
+        for j in tl.static_range(K):
+            b = b_taps[j]
+            if WEIGHTED:
+                # Taps outside of the map are 0, and their windows may have no tap inside.
+                b = b / tl.maximum(_inside(o_h + (i - SIDE), o_col + o_v + (j - SIDE), h, w, K), 1).to(TYPE)
+            b_row += b
+        b_rows = b_rows + (b_row,)
+        if i >= K - 1:
+            b_y = b_row
+            for k in tl.static_range(1, K):
+                b_y += b_rows[i - k]
+            if COUNT == "divisor":
+                b_y = b_y * (1.0 / tl.full((), divisor, TYPE))
+            elif not WEIGHTED:
+                b_y = b_y / _inside(o_h + (i - (K - 1)), o_col + o_v, h, w, K).to(TYPE)
+            m_y = m & (o_h + (i - (K - 1)) < h) & (o_col + o_v < w)
+            p_y = y_ptr + (o_x + o_v + (i - (K - 1)) * step_h)
+            tl.store(p_y, b_y.to(y_ptr.dtype.element_ty), mask=m_y)

@@ -12,7 +12,7 @@ backward  dx of square o = what the windows of o and of its neighbours on the si
 import triton
 import triton.language as tl
 
-from kernels.pool2d.lanes import averaged, met, places
+from kernels.pool2d.lanes import added, averaged, met, places
 
 
 @triton.jit
@@ -101,10 +101,10 @@ def stride2_pool_kernel(
             if TAPS == 3:
                 b_best += b_2
         else:
-            b_best, b_code = met(b_0, r * TAPS, b_best, b_code)
-            b_best, b_code = met(b_1, r * TAPS + 1, b_best, b_code)
+            b_best, b_code = met(b_0, r * TAPS, b_best, b_code, WANT_CODE)
+            b_best, b_code = met(b_1, r * TAPS + 1, b_best, b_code, WANT_CODE)
             if TAPS == 3:
-                b_best, b_code = met(b_2, r * TAPS + 2, b_best, b_code)
+                b_best, b_code = met(b_2, r * TAPS + 2, b_best, b_code, WANT_CODE)
     if AVERAGE:
         b_best = averaged(b_best, o_p, o_q, h, W, divisor, TAPS, TAPS, 2, 2, PAD, PAD, COUNT, TYPE)
     tl.store(y_ptr + o, b_best.to(y_ptr.dtype.element_ty), mask=m)
@@ -132,6 +132,14 @@ def _at(b_dy, b_code, TAP: tl.constexpr, AVERAGE: tl.constexpr):
     if AVERAGE:
         return b_dy
     return tl.where(b_code == TAP, b_dy, 0.0)
+
+
+@triton.jit
+def _and(b_sum, b_dy, b_code, TAP: tl.constexpr, AVERAGE: tl.constexpr):
+    """b_sum and what a window sends to its tap."""
+    if AVERAGE:
+        return b_sum + b_dy
+    return added(b_sum, b_dy, b_code == TAP)
 
 
 @triton.jit
@@ -186,11 +194,14 @@ def _square(
             COUNT, TYPE,
         )  # fmt: skip
         b_mm = _at(b_dy, b_code, 4, AVERAGE)
-        b_ms = _at(b_dy, b_code, 3 + OWN, AVERAGE) + _at(b_side, b_side_code, 3 + NEXT, AVERAGE)
-        b_sm = _at(b_dy, b_code, 3 * OWN + 1, AVERAGE) + _at(b_down, b_down_code, 3 * NEXT + 1, AVERAGE)
-        b_ss = _at(b_dy, b_code, 3 * OWN + OWN, AVERAGE) + _at(b_side, b_side_code, 3 * OWN + NEXT, AVERAGE)
-        b_ss += _at(b_down, b_down_code, 3 * NEXT + OWN, AVERAGE)
-        b_ss += _at(b_both, b_both_code, 3 * NEXT + NEXT, AVERAGE)
+        b_ms = _at(b_dy, b_code, 3 + OWN, AVERAGE)
+        b_ms = _and(b_ms, b_side, b_side_code, 3 + NEXT, AVERAGE)
+        b_sm = _at(b_dy, b_code, 3 * OWN + 1, AVERAGE)
+        b_sm = _and(b_sm, b_down, b_down_code, 3 * NEXT + 1, AVERAGE)
+        b_ss = _at(b_dy, b_code, 3 * OWN + OWN, AVERAGE)
+        b_ss = _and(b_ss, b_side, b_side_code, 3 * OWN + NEXT, AVERAGE)
+        b_ss = _and(b_ss, b_down, b_down_code, 3 * NEXT + OWN, AVERAGE)
+        b_ss = _and(b_ss, b_both, b_both_code, 3 * NEXT + NEXT, AVERAGE)
         b_00 = b_mm if PAD == 1 else b_ss
         b_01 = b_ms if PAD == 1 else b_sm
         b_10 = b_sm if PAD == 1 else b_ms

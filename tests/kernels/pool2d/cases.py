@@ -36,6 +36,10 @@ CASES = [
     *_both("stride 1, rows of 8 bytes, channels of 16", (1, 16, 4, 6), 3, stride=1, padding=1),
     *_both("stride 1, a row", (2, 8, 1, 8), 3, stride=1, padding=1),
     *_both("stride 1, a column", (2, 8, 6, 1), 3, stride=1, padding=1),
+    *_both("stride 1, rows of 9", (2, 2, 6, 9), 3, stride=1, padding=1),
+    *_both("5x5, stride 1, rows of 16 bytes", (1, 2, 9, 16), 5, stride=1, padding=2),
+    *_both("5x5, stride 1, odd rows, channels of 16 bytes", (2, 8, 5, 7), 5, stride=1, padding=2),
+    *_both("5x5, stride 1, a plane smaller than the window", (1, 3, 3, 2), 5, stride=1, padding=2),
     *_both("window of 64 taps", (1, 2, 9, 9), 8, stride=1, padding=4),
     *_both("beyond one block", (2, 3, 13, 11), 2, stride=1),
     *_both("unbatched", (3, 6, 7), 3, stride=2, padding=1),
@@ -75,6 +79,12 @@ CASES = [
         "avg_pool2d",
         ((2, 3, 3, 3),),
         {"kernel_size": 3, "stride": 1, "padding": 1, "count_include_pad": False},
+    ),
+    Problem(
+        "avg, 5x5, stride 1, without the padding",
+        "avg_pool2d",
+        ((2, 3, 6, 5),),
+        {"kernel_size": 5, "stride": 1, "padding": 2, "count_include_pad": False},
     ),
     Problem(
         "avg, stride 1, divisor",

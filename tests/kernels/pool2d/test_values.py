@@ -61,6 +61,8 @@ KERNELS = {
         3, {"stride": 2, "padding": 1, "ceil_mode": True}, (8, 6), "", "stride2_squares_backward",
     ),
     "3x3 with stride 1": (3, {"stride": 1, "padding": 1}, (8, 6), "stride1", "stride1"),
+    "5x5 with stride 1": (5, {"stride": 1, "padding": 2}, (8, 6), "stride1", "stride1"),
+    "5x3 with stride 1": ((5, 3), {"stride": 1, "padding": (2, 1)}, (8, 6), "", ""),
     "3x3 with stride 3": (3, {}, (8, 6), "", ""),
 }  # fmt: skip
 """Window, options, plane, and the kernels forward and backward in NCHW; "" for those of any window."""
@@ -115,6 +117,23 @@ def test_wide_rows_are_those_of_a_lane_an_element(
     wide_y = kernels.max_pool2d(x, window, **options)
     narrow_y = kernels.max_pool2d(narrow, window, **options)
     assert_exact(wide_y[:, :15, :, : narrow_y.shape[3] - 1], narrow_y[..., :-1])
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("k", [3, 5])
+def test_maxima_without_a_code_are_those_with_one(path: Path, k: int, dtype: torch.dtype, channels_last: bool) -> None:
+    """Inference takes another instruction for the greater of two numbers: NaN and infinities must pass it alike."""
+    form = torch.channels_last if channels_last else torch.contiguous_format
+    x = torch.randn(2, 8, 7, 11, device=path.device).to(dtype).contiguous(memory_format=form)
+    chance = torch.rand(x.shape, device=path.device)
+    for value, low, high in ((float("nan"), 0.0, 0.01), (float("inf"), 0.01, 0.03), (-float("inf"), 0.2, 0.7)):
+        x[(low <= chance) & (chance < high)] = value
+    with torch.no_grad():
+        values = kernels.max_pool2d(x, k, stride=1, padding=k // 2)
+    assert values.isnan().any()
+    assert_exact(values, kernels.max_pool2d(x.requires_grad_(), k, stride=1, padding=k // 2))
+    assert_exact(values, F.max_pool2d(x.detach(), k, stride=1, padding=k // 2))
 
 
 def test_codes_are_bytes_and_indices_are_made_on_request_alone(triton: Path) -> None:
