@@ -66,7 +66,10 @@ LOOPS = (
     Loop("batch dgrad 128x256", "dgrad", SQUARE, "float16", _batch(128, 256, 64, 8, 4), 117, 4),
     Loop("batch dgrad 128x128, stride 2", "dgrad", STRIDED, "float16", _batch(128, 128, 64, 8, 4), 117, 4),
     Loop("batch wgrad 128x256", "wgrad", SQUARE, "float16", _batch(128, 256, 64, 8, 4), 130, 4),
-    Loop("strips wgrad 64x64", "wgrad", SAME, "float16", _strips(64, 64, 32, 4, 2), 388, 24),
+    Loop("strips 64x64", "fprop", SAME, "float16", _strips(64, 64, 64, 4, 2), 456, 48),
+    Loop("strips pool 64x64", "fprop_pool", SAME, "float16", _strips(64, 64, 64, 4, 2), 456, 48),
+    Loop("strips dgrad 64x64", "dgrad", SAME, "float16", _strips(64, 64, 64, 4, 2), 456, 48),
+    Loop("strips wgrad 64x64", "wgrad", SAME, "float16", _strips(64, 64, 32, 4, 3), 408, 24),
     Loop("batch pool 64x128", "fprop_pool", SQUARE, "float16", _batch(64, 128, 64, 8, 3), 219, 16),
     Loop("matrix product 128x256", "fprop", POINT, "float16", Plan("matmul", Tile(128, 256, 64, 8, 4), True), 127, 4),
     Loop("patch 5x5 pooled", "fprop_pool", STEM, "float32", Plan("patch", None), 284, 200),
@@ -96,7 +99,7 @@ class Found:
         if self.rounds:
             return True
         counts, several = self.counts, self.loop.g == FEW
-        most = 12 if self.loop.plan.algorithm == "strips" else 4 if several else 0
+        most = counts.get("wgmma", 0) // 2 if self.loop.plan.algorithm == "strips" else 4 if several else 0
         narrow = counts.get("async_copy", 0) - counts.get("async_copy_16", 0)
         return self.share <= MARGIN and not narrow and counts.get("shared_load", 0) <= most
 

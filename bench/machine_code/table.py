@@ -29,8 +29,7 @@ DTYPES = {
 """float32 is TF32, as torch's flags are at first; tf32x3 its other form on tensor cores, where a plan takes it."""
 _DOT_KERNELS = (
     "matmul_kernel",
-    "strips_wgrad_kernel",
-    *(f"{head}{name}_kernel" for head in ("", "batch_", "rows_", "groups_") for name in PASSES),
+    *(f"{head}{name}_kernel" for head in ("", "batch_", "strips_", "rows_", "groups_") for name in PASSES),
 )
 
 

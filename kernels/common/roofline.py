@@ -156,12 +156,13 @@ def step_of(launch: Launch) -> tuple[float, float]:
 
 def _tiles(launch: Launch) -> tuple[int, int, int, int]:
     """Tiles of M and of N that a step fetches, the products that they make, and the results of a program."""
-    if "pool" in launch.kernel.__name__:
-        return 4, 1, 4, 1
-    if "strips" in launch.kernel.__name__:
-        rows, taps = launch.arguments["ROWS"], 3
+    name, taps = launch.kernel.__name__, 3
+    if name == "strips_wgrad_kernel":
+        rows = launch.arguments["ROWS"]
         return rows + taps - 1, rows, rows * taps, taps
-    return 1, 1, 1, 1
+    if "strips" in name:
+        return 4 + taps - 1, taps, 4 * taps, 1 if "pool" in name else 4
+    return (4, 1, 4, 1) if "pool" in name else (1, 1, 1, 1)
 
 
 def _products(launch: Launch, flops: float, limits: Limits, code: Code | None) -> tuple[float, str]:

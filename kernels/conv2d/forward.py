@@ -26,6 +26,7 @@ from kernels.conv2d.patch import passes as patch
 from kernels.conv2d.plans.choose import plan
 from kernels.conv2d.pointwise import passes as pointwise
 from kernels.conv2d.rows import passes as rows
+from kernels.conv2d.strips import passes as strips
 from kernels.conv2d.thin import passes as thin
 
 
@@ -55,6 +56,9 @@ def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bo
         x, w = both_innermost(x, w)
     if chosen.algorithm == "batch":
         y = batch.fprop(x, w, bias, g, relu, chosen)
+        return y if channels_last else channels_outermost(y)
+    if chosen.algorithm == "strips":
+        y = strips.fprop(x, w, bias, g, relu, chosen)
         return y if channels_last else channels_outermost(y)
     if chosen.packed:
         y = y if channels_last else empty(y, y.shape, True)
@@ -118,8 +122,9 @@ def fprop_pool(
         return y, code
     if chosen.packed or chosen.algorithm == "batch":
         x, w = both_innermost(x, w)
-    if chosen.algorithm == "batch":
-        y, code = batch.fprop_pool(x, w, bias, g, average, want_code, chosen)
+    if chosen.algorithm in ("batch", "strips"):
+        run = batch.fprop_pool if chosen.algorithm == "batch" else strips.fprop_pool
+        y, code = run(x, w, bias, g, average, want_code, chosen)
         return (y, code) if channels_last else both_outermost(y, code)
     if chosen.packed and not channels_last:
         y, code = empty(y, y.shape, True), empty(code, code.shape, True)

@@ -55,6 +55,9 @@ def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
     if chosen.algorithm == "batch":
         dx = batch.dgrad(dy, w, g, chosen)
         return dx if channels_last else channels_outermost(dx)
+    if chosen.algorithm == "strips":
+        dx = strips.dgrad(dy, w, g, chosen)
+        return dx if channels_last else channels_outermost(dx)
     if chosen.algorithm == "groups":
         dx = dx if channels_last else empty(dx, dx.shape, True)
         groups.dgrad(dy, dense_channels_innermost(w), dx, g, chosen.tile)

@@ -23,7 +23,7 @@ KERNELS = {
     "gemm": ("fprop_kernel", "fprop_pool_kernel", "dgrad_kernel", "wgrad_kernel"),
     "batch": ("batch_fprop_kernel", "batch_fprop_pool_kernel", "batch_dgrad_kernel", "batch_wgrad_kernel"),
     "matmul": ("matmul_kernel",) * 4,
-    "strips": ("", "", "", "strips_wgrad_kernel"),
+    "strips": ("strips_fprop_kernel", "strips_fprop_pool_kernel", "strips_fprop_kernel", "strips_wgrad_kernel"),
     "rows": ("rows_fprop_kernel", "rows_fprop_kernel", "rows_fprop_kernel", "rows_wgrad_kernel"),
     "groups": ("groups_fprop_kernel", "", "groups_fprop_kernel", "groups_wgrad_kernel"),
     "patch": ("patch_fprop_kernel",) * 4,

@@ -27,11 +27,12 @@ def images(t: Tensor, count: int, channels: int, rows: int = 1, columns: int = 1
     return boxes(t, [h, w, n, c], [*steps, 1], [rows, columns, count, channels], result)
 
 
-def strips(t: Tensor, columns: int, channels: int) -> Any:
-    """`t` [n, c, h, w] as [n, h, w, c], in boxes of so many adjacent pixels of a row."""
+def strips(t: Tensor, columns: int, channels: int, count: int = 1, result: bool = False) -> Any:
+    """`t` [n, c, h, w] as [n, h, w, c], in boxes of so many adjacent pixels of a row of `count` images. result: it is
+    written."""
     t, steps = _regular(t, (0, 2, 3))
     n, c, h, w = t.shape
-    return boxes(t, [n, h, w, c], [*steps, 1], [1, 1, columns, channels], False)
+    return boxes(t, [n, h, w, c], [*steps, 1], [count, 1, columns, channels], result)
 
 
 def pixels(t: Tensor, rows: int, channels: int) -> Any:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from kernels.common.device import Card
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans import strips
-from kernels.conv2d.plans.box import box_of
+from kernels.conv2d.plans.box import SEVERAL, box_of
 from kernels.conv2d.plans.few import group_block, group_pack
 
 WAVE = 132
@@ -107,7 +107,7 @@ def work_of(
     if algorithm == "batch":
         return _batch(which, g, itemsize, block_m, card)
     if algorithm == "strips":
-        return _strips(g, itemsize)
+        return _strips(which, g.turned if which == "dgrad" else g, itemsize, block_m)
     wgmma = card.tma
     if which == "wgrad":
         return _wgrad(g, itemsize, wgmma, packed)
@@ -145,11 +145,17 @@ def _wgrad(g: Conv2dGeometry, itemsize: int, wgmma: bool, packed: bool) -> Work:
     return Work(g.k_group, width, g.n * g.p * g.q, 1, g.groups * copies, itemsize, wgmma=wgmma, split="always")
 
 
-def _strips(g: Conv2dGeometry, itemsize: int) -> Work:
-    """Every column of taps is a program's, which sums each of its rows. Three programs share a multiprocessor."""
+def _strips(which: str, g: Conv2dGeometry, itemsize: int, block_m: int) -> Work:
+    """Every strip is a program's, and a step one column of taps. In wgrad the column is, which sums each of its rows;
+    three programs share a multiprocessor."""
+    if which != "wgrad":
+        tall, joint = strips.ROWS + strips.TAPS - 1, strips.ROWS * strips.TAPS
+        count = strips.strips_count(g.n, g.p, g.q, block_m)
+        work = Work(block_m, g.k, g.c, g.s, count, itemsize, tall, True, "no", SEVERAL)
+        return replace(work, columns=strips.TAPS, joint=joint)
     rows = strips.rows_of(g)
     tall, joint, fill = rows + strips.TAPS - 1, rows * strips.TAPS, (3,)
-    work = Work(g.c, g.k, g.q, g.n * g.p / rows, g.s, itemsize, tall, True, "always")
+    work = Work(g.c, g.k, g.q, g.n * g.p / rows, g.s, itemsize, tall, True, "always", SEVERAL)
     return replace(work, columns=rows, joint=joint, fill=fill)
 
 

@@ -28,7 +28,7 @@ from kernels.conv2d.plans.few import (
     suits_patch,
     suits_rows,
 )
-from kernels.conv2d.plans.strips import STRIPS_TILE, suits_strips
+from kernels.conv2d.plans.strips import strips_tile, suits_strips
 
 PASSES = ("fprop", "fprop_pool", "dgrad", "wgrad")
 PROGRAMS = 264
@@ -178,7 +178,7 @@ def rule(which: str, g: Conv2dGeometry, itemsize: int, card: Card, forced: Tile 
             alone = which == "fprop_pool" or (g.n >= BATCH_IMAGES and min(g.c, g.k) >= BATCH_CHANNELS)
             candidates = {"batch": batch_tiles(which, itemsize, card), **({} if alone else candidates)}
         if suits_strips(which, g, itemsize, card):
-            candidates["strips"] = [Tile(*STRIPS_TILE)]
+            candidates["strips"] = [Tile(*strips_tile(which, itemsize))]
 
     def work(algorithm: str, tile: Tile) -> Work:
         return work_of(algorithm, which, g, itemsize, card, packed, tile.block_m)
@@ -205,7 +205,7 @@ def shipped(which: str, g: Conv2dGeometry, itemsize: int, card: Card) -> list[Pl
     gather = [] if card.tf32x3 and not packed else tiles(which, itemsize, card, is_wide(which, g, itemsize))
     gemm = [Plan("gemm", tile, packed) for tile in gather]
     rows = rows_tiles(which, itemsize, card, g.c) if suits_rows(which, g) else []
-    strips = [Tile(*STRIPS_TILE)] if suits_strips(which, g, itemsize, card) else []
+    strips = [Tile(*strips_tile(which, itemsize))] if suits_strips(which, g, itemsize, card) else []
     special = [("matmul", matmul, True), ("batch", batch, True), ("strips", strips, True), ("rows", rows, False)]
     found = [Plan(name, tile, wide) for name, some, wide in special for tile in some] + gemm
     found = [replace(each, tf32x3=card.tf32x3) for each in found]

@@ -3,15 +3,99 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import torch
 from torch import Tensor
 
+from kernels.common.layout import empty
 from kernels.conv2d.common import descriptors
-from kernels.conv2d.common.arguments import launch_gemm, strides
+from kernels.conv2d.common.arguments import index, launch_gemm, strides
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.plan import Plan
-from kernels.conv2d.plans.strips import rows_of
+from kernels.conv2d.plans.strips import columns_of, rows_of, strips_count
+from kernels.conv2d.strips.fprop import strips_fprop_kernel, strips_fprop_pool_kernel
 from kernels.conv2d.strips.wgrad import strips_wgrad_kernel
+
+
+def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bool, plan: Plan) -> Tensor:
+    """y [n, k, p, q] in channels_last."""
+    w_desc = descriptors.filters(w, plan.block.block_n, plan.block.block_k)
+    return _fprop(x, w_desc, bias, g, plan, {"BACK": False, "SUMMED": True, "RELU": relu})
+
+
+def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, plan: Plan) -> Tensor:
+    """dx [n, c, h, w] in channels_last."""
+    w_desc, turned = descriptors.filters_for_dgrad(w, plan.block.block_n, plan.block.block_k)
+    return _fprop(dy, w_desc, None, g.turned, plan, {"BACK": True, "SUMMED": turned, "RELU": False})
+
+
+def _fprop(
+    x: Tensor, w_desc: Any, bias: Tensor | None, g: Conv2dGeometry, plan: Plan, flags: dict[str, bool]
+) -> Tensor:
+    tile = plan.block
+    y = empty(x, (g.n, g.k, g.p, g.q), True)
+    columns = columns_of(g.n, g.q, tile.block_m)
+    images = tile.block_m // columns
+    launch_gemm(
+        strips_fprop_kernel,
+        strips_count(g.n, g.p, g.q, tile.block_m) * math.ceil(g.k / tile.block_n),
+        tile,
+        x_desc=descriptors.strips(x, columns, tile.block_k, images),
+        w_desc=w_desc,
+        bias_ptr=y if bias is None else bias,
+        y_desc=descriptors.strips(y, columns, tile.block_n, images, result=True),
+        k=g.k,
+        p=g.p,
+        q=g.q,
+        **_window(g),
+        COLUMNS=columns,
+        **flags,
+        HAS_BIAS=bias is not None,
+        DTYPE=descriptors.DTYPES[y.dtype],
+        PRECISION=descriptors.precision(x.dtype, False),
+    )
+    return y
+
+
+def fprop_pool(
+    x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, average: bool, want_code: bool, plan: Plan
+) -> tuple[Tensor, Tensor]:
+    """y and its code [n, k, p // 2, q // 2] in channels_last (the code empty if not wanted)."""
+    tile = plan.block
+    n, k, p, q = shape = (g.n, g.k, g.p // 2, g.q // 2)
+    y = empty(x, shape, True)
+    code = empty(x, shape if want_code else (0,) * 4, True, torch.uint8)
+    columns = columns_of(n, 2 * q, tile.block_m)
+    images = tile.block_m // columns
+    launch_gemm(
+        strips_fprop_pool_kernel,
+        strips_count(n, 2 * p, 2 * q, tile.block_m) * math.ceil(k / tile.block_n),
+        tile,
+        x_desc=descriptors.strips(x, columns, tile.block_k, images),
+        w_desc=descriptors.filters(w, tile.block_n, tile.block_k),
+        bias_ptr=w if bias is None else bias,
+        y_desc=descriptors.strips(y, columns // 2, tile.block_n, images, result=True),
+        code_ptr=code,
+        n=n,
+        k=k,
+        p=p,
+        q=q,
+        **_window(g),
+        COLUMNS=columns,
+        HAS_BIAS=bias is not None,
+        AVERAGE=average,
+        HAS_CODE=want_code,
+        DTYPE=descriptors.DTYPES[y.dtype],
+        INDEX=index(y),
+        PRECISION=descriptors.precision(x.dtype, False),
+    )
+    return y, code
+
+
+def _window(g: Conv2dGeometry) -> dict[str, int]:
+    """What of the window a kernel of three rows and stride 1 must know."""
+    return {"C": g.c, "S": g.s, "PAD_H": g.padding[0], "PAD_W": g.padding[2], "DIL_W": g.dilation[1]}
 
 
 def wgrad(dy: Tensor, x: Tensor, dw: Tensor, partial: Tensor, g: Conv2dGeometry, plan: Plan) -> None:
@@ -31,11 +115,7 @@ def wgrad(dy: Tensor, x: Tensor, dw: Tensor, partial: Tensor, g: Conv2dGeometry,
         splits=plan.splits,
         stride_dw_split=dw.numel(),
         **strides("dw", dw, "kcrs"),
-        C=g.c,
-        S=g.s,
-        PAD_H=g.padding[0],
-        PAD_W=g.padding[2],
-        DIL_W=g.dilation[1],
+        **_window(g),
         ROWS=rows_of(g),
         WHOLE=g.q % tile.block_k == 0,
         PRECISION=descriptors.precision(dy.dtype, False),

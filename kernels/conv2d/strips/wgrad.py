@@ -22,9 +22,7 @@ from kernels.conv2d.common.order import place, share
 def _turned(x_desc, i_n, o_h, o_w, o_c, m_k, WHOLE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_K: tl.constexpr):
     """The tile [BLOCK_M, BLOCK_K] of x at a row and column, with zeros where dy has no pixel: 0 * inf would be NaN."""
     b_x = x_desc.load([i_n, o_h, o_w, o_c]).reshape(BLOCK_K, BLOCK_M).T
-    if WHOLE:
-        return through_registers(b_x)
-    return masked_registers(b_x, m_k)
+    return through_registers(b_x) if WHOLE else masked_registers(b_x, m_k)
 
 
 @triton.jit

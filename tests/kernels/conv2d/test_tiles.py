@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from kernels.common.launch import record
+from kernels.conv2d.forward import fprop_pool
 from kernels.conv2d.geometry import Conv2dGeometry, resolve_padding
 from kernels.conv2d.gradients import wgrad
 from kernels.conv2d.plans.box import box_of
 from kernels.conv2d.plans.choose import force_plan, plan
 from kernels.conv2d.plans.plan import PASSES, Plan, Tile, batch_tiles, matmul_tiles, rows_tiles, tiles
-from kernels.conv2d.plans.strips import STRIPS_TILE
+from kernels.conv2d.plans.strips import strips_tile
 from tests.compare import assert_exact
 from tests.kernels.paths import Path
 from tests.kernels.problems import DTYPES, Problem, conv, make
@@ -121,20 +122,60 @@ def test_a_box_counts_its_taps() -> None:
     assert box_of("wgrad", g, 64, 2).images == box_of("fprop", replace(g, stride=(1, 2)), 64, 2).images == 64
 
 
-STRIPS = Tile(*STRIPS_TILE)
-STRIPPED = [
-    ((1, 72, 8, 40), (64, 72, 3, 3), {"padding": 1}),
-    ((1, 64, 6, 32), (64, 64, 3, 1), {"padding": 0}),
-    ((2, 64, 5, 20), (72, 64, 3, 2), {"padding": (1, 2), "dilation": (1, 3)}),
-]
-"""Rows of output that fours, twos and ones divide; runs of pixels that end with a row, and that do not."""
+FOR_TMA = [dtype for dtype in DTYPES if dtype != torch.float64]
 
 
-@pytest.mark.parametrize("dtype", [d for d in DTYPES if d != torch.float64], ids=lambda v: str(v).replace("torch.", ""))
-@pytest.mark.parametrize("x, w, options", STRIPPED, ids=str)
-def test_strips_tile(triton: Path, dtype: torch.dtype, x: Any, w: Any, options: Any) -> None:
+def _strips(which: str, dtype: torch.dtype, parts: int = 1) -> Plan:
+    return Plan("strips", Tile(*strips_tile(which, dtype.itemsize)), True, parts)
+
+
+@pytest.mark.parametrize("dtype", FOR_TMA, ids=lambda v: str(v).replace("torch.", ""))
+@pytest.mark.parametrize(
+    "x, w, options",
+    [
+        ((1, 64, 8, 40), (64, 64, 3, 3), {"padding": 1}),
+        ((1, 64, 6, 32), (64, 64, 3, 1), {"padding": 0}),
+        ((2, 64, 5, 20), (72, 64, 3, 2), {"padding": (1, 2), "dilation": (1, 3)}),
+    ],
+    ids=str,
+)
+def test_strips_of_the_weight_gradient(triton: Path, dtype: torch.dtype, x: Any, w: Any, options: Any) -> None:
+    """Rows of output that fours, twos and ones divide; runs of pixels that end with a row, and that do not."""
     problem = conv("wgrad", x, w, **options)
-    _check(triton.device, "wgrad", dtype, problem, Plan("strips", STRIPS, True, 1 + x[2] % 3), w[3] == 3)
+    _check(triton.device, "wgrad", dtype, problem, _strips("wgrad", dtype, 1 + x[2] % 3), w[3] == 3)
+
+
+@pytest.mark.parametrize("dtype", FOR_TMA, ids=lambda v: str(v).replace("torch.", ""))
+@pytest.mark.parametrize("which", ["fprop", "fprop_pool", "dgrad"])
+@pytest.mark.parametrize(
+    "shape, taps, options",
+    [
+        ((3, 64, 7, 13), 3, {"padding": 1}),
+        ((1, 64, 5, 70), 2, {"padding": (0, 2), "dilation": (1, 3)}),
+        ((5, 64, 4, 6), 1, {"padding": (3, 0)}),
+    ],
+    ids=str,
+)
+def test_strips(triton: Path, which: str, dtype: torch.dtype, shape: Any, taps: int, options: Any) -> None:
+    """Rows that do not fill the last strip, runs of one image and of several, and images that do not fill a tile."""
+    c, k = (72, 64) if which == "dgrad" else (64, 72)
+    function = "conv2d_relu_pool2d" if which == "fprop_pool" else "conv2d_relu" if taps == 2 else "conv2d"
+    problem = conv(which, (shape[0], c, *shape[2:]), (k, c, 3, taps), function=function, **options)
+    _check(triton.device, which, dtype, problem, _strips(which, dtype), taps == 3)
+
+
+@pytest.mark.parametrize("average", [False, True])
+def test_codes_of_pooled_strips(triton: Path, average: bool) -> None:
+    """The byte that backward needs is the gather's, position by position."""
+    x = make((2, 64, 6, 9), triton.device, torch.float16, integers=True)
+    w = make((64, 64, 3, 3), triton.device, torch.float16, integers=True)
+    g = Conv2dGeometry.of(x.shape, w.shape, (1, 1), (1, 1, 1, 1), (1, 1), 1)
+    found = []
+    for chosen in (_strips("fprop_pool", torch.float16), Plan("gemm", Tile(16, 32, 32, 4, 3), True)):
+        with force_plan("fprop_pool", chosen):
+            found.append(fprop_pool(x, w, None, g, average, True))
+    assert_exact(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
 
 
 def test_an_infinite_pixel_of_strips_stays_within_its_taps(triton: Path) -> None:
@@ -143,7 +184,7 @@ def test_an_infinite_pixel_of_strips_stays_within_its_taps(triton: Path) -> None
     x[..., -1, -1] = float("inf")
     dy = make((1, 64, 4, 18), triton.device, torch.float16, integers=True) + 7
     g = Conv2dGeometry.of(x.shape, (64, 64, 3, 3), (1, 1), (1, 1, 0, 0), (1, 1), 1)
-    with force_plan("wgrad", Plan("strips", STRIPS, True)):
+    with force_plan("wgrad", _strips("wgrad", torch.float16)):
         dw = wgrad(dy, x, g, True)
     assert torch.isfinite(dw[..., :2]).all() and torch.isinf(dw[:, :, 1, 2]).all()
 
@@ -172,7 +213,7 @@ def test_the_heuristic_gives_only_shipped_tiles(which: str) -> None:
             shipped = {
                 "batch": batch_tiles(which, itemsize),
                 "matmul": matmul_tiles(itemsize),
-                "strips": [STRIPS],
+                "strips": [Tile(*strips_tile(which, itemsize))],
                 "rows": rows_tiles(which, itemsize),
                 "gemm": tiles(which, itemsize, wide=chosen.packed),
                 "patch": [None],

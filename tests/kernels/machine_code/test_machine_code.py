@@ -51,7 +51,7 @@ KERNELS = {
     "global_avg_pool_backward_kernel",
 }
 TMA = {"matmul_kernel", *(f"batch_{name}_kernel" for name in ("fprop", "fprop_pool", "dgrad", "wgrad"))}
-HOPPER = {"strips_wgrad_kernel"}
+HOPPER = {f"strips_{name}_kernel" for name in ("fprop", "fprop_pool", "wgrad")}
 
 
 @cache
