@@ -64,6 +64,7 @@ CASES = (
     Case("conv5x5+pool 6-16", _conv(kernels.conv2d_relu_pool2d, (256, 6, 14, 14), (16, 6, 5, 5))),
     Case("conv3x3+pool 64", _conv(kernels.conv2d_relu_pool2d, (16, 64, 224, 224), (64, 64, 3, 3), padding=1)),
     Case("conv3x3+avgpool 64", _conv(kernels.conv2d_relu_pool2d, (16, 64, 56, 56), (128, 64, 3, 3), pool="avg")),
+    Case("conv3x3+pool 48", _conv(kernels.conv2d_relu_pool2d, (16, 48, 28, 28), (64, 48, 3, 3), padding=1)),
     Case("depthwise3x3 96", _conv(kernels.conv2d_relu, (32, 96, 56, 56), (96, 1, 3, 3), padding=1, groups=96)),
     Case("depthwise3x3/2 96", _conv(kernels.conv2d, (32, 96, 112, 112), (96, 1, 3, 3), stride=2, groups=96)),
     Case("depthwise7x7 96", _conv(kernels.conv2d, (32, 96, 56, 56), (96, 1, 7, 7), padding=3, groups=96)),
