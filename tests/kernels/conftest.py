@@ -24,6 +24,18 @@ def poisoned_memory() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def float32_is_exact_on_a_card() -> Iterator[None]:
+    """Float32 results are judged by torch's own error, and cuDNN uses TF32 for some shapes only: on a card a test that
+    wants TF32 asks for it. The interpreter multiplies exactly whatever the flags say; there they choose TF32's plans.
+    """
+    before = torch.backends.cudnn.allow_tf32
+    if torch.cuda.is_available():
+        torch.backends.cudnn.allow_tf32 = False
+    yield
+    torch.backends.cudnn.allow_tf32 = before
+
+
+@pytest.fixture(autouse=True)
 def nothing_learnt() -> Iterator[None]:
     """Tests change what calls depend on; none meets what another has taught the package."""
     with apart(object()):

@@ -27,6 +27,12 @@ FLAT = {"x": (2, 5, 9, 8), "w": (19, 5, 3, 2)}
 GROUPED = {"x": (1, 40, 5, 6), "w": (34, 20, 2, 2), "groups": 2}
 
 
+@pytest.fixture(autouse=True)
+def tf32_plans(float32_is_exact_on_a_card: None) -> None:
+    """Tiles of float32 are those of TF32 too; small integers are exact in both."""
+    torch.backends.cudnn.allow_tf32 = True
+
+
 def _shipped() -> list[tuple[str, torch.dtype, Tile]]:
     return [(p, dtype, tile) for p in PASSES for dtype in DTYPES for tile in tiles(p, dtype.itemsize)]
 
