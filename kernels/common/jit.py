@@ -82,6 +82,15 @@ def through_registers(b):
 
 
 @triton.jit
+def waited(b_acc):
+    """A sum of `dot`, for which Hopper's tensor cores are waited. Where products with an operand in registers went on
+    beyond the end of a loop's step, ptxas would wait for every single instruction of them: 48 times a step, not 12."""
+    if _UPCAST:
+        return b_acc
+    return tl.inline_asm_elementwise("mov.b32 $0, $1;", "=r,r", [b_acc], dtype=b_acc.dtype, is_pure=True, pack=1)
+
+
+@triton.jit
 def masked_registers(b, m):
     """through_registers with zeros where not `m`."""
     if _UPCAST:

@@ -13,7 +13,7 @@ a box of pixels of several images, and maps of any width fill it.
 import triton
 import triton.language as tl
 
-from kernels.common.jit import dot, relu, through_registers
+from kernels.common.jit import dot, relu, through_registers, waited
 from kernels.conv2d.common.pool_epilogue import pooled
 
 ROWS = tl.constexpr(4)
@@ -86,6 +86,10 @@ def _sums(
                 b_2 = dot(b_x, b_w0 if row == 2 else b_w1 if row == 3 else b_w2, b_2, PRECISION)
             if row > 2:
                 b_3 = dot(b_x, b_w0 if row == 3 else b_w1 if row == 4 else b_w2, b_3, PRECISION)
+        b_0 = waited(b_0)
+        b_1 = waited(b_1)
+        b_2 = waited(b_2)
+        b_3 = waited(b_3)
     return b_0, b_1, b_2, b_3
 
 

@@ -14,7 +14,7 @@ from shared memory, is all that shared memory is asked for then, and TF32 takes 
 import triton
 import triton.language as tl
 
-from kernels.common.jit import dot, masked_registers, through_registers
+from kernels.common.jit import dot, masked_registers, through_registers, waited
 from kernels.conv2d.common.order import place, share
 
 
@@ -84,6 +84,9 @@ def strips_wgrad_kernel(
             b_2 = dot(b_x2, b_dy, b_2, PRECISION)
             b_x0 = b_x1
             b_x1 = b_x2
+        b_0 = waited(b_0)
+        b_1 = waited(b_1)
+        b_2 = waited(b_2)
         o_q += BLOCK_K
         o_p += (o_q >= q) * ROWS
         o_q = tl.where(o_q >= q, 0, o_q)
