@@ -15,7 +15,8 @@ from bench.machine_code.read import disassembly, read
 from bench.machine_code.table import products
 from kernels.common.device import assume_card
 from kernels.conv2d.geometry import Conv2dGeometry
-from kernels.conv2d.plans.plan import Plan, Tile
+from kernels.conv2d.plans.plan import Plan
+from kernels.conv2d.plans.tiles import Tile
 
 TARGET = "sm_90"
 MARGIN = 1.1

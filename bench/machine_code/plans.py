@@ -21,6 +21,8 @@ from kernels.conv2d import forward, gradients
 from kernels.conv2d.common.arguments import planning_card
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.choose import force_plan
+from kernels.conv2d.plans.cost import work_of
+from kernels.conv2d.plans.few import is_far
 from kernels.conv2d.plans.plan import PASSES, Plan, shipped
 
 PRECISIONS = {**DTYPES, "ieee": torch.float32}
@@ -69,7 +71,7 @@ taps; steps, dilation, groups; too few channels for a matrix product."""
 
 
 def launches(which: str, g: Conv2dGeometry, dtype: torch.dtype, last: bool, plan: Plan) -> Iterator[Launch]:
-    """What a pass launches with this plan: with bias, ReLU and code, and without; with offsets of 32 and of 64 bits."""
+    """What a pass launches with this plan: with bias, ReLU and code, and without."""
     x, w, bias, dy = _tensors(g, dtype, last)
     with record() as found, force_plan(which, plan):
         if which == "fprop":
@@ -82,29 +84,30 @@ def launches(which: str, g: Conv2dGeometry, dtype: torch.dtype, last: bool, plan
             gradients.dgrad(dy, w, g, last)
         else:
             gradients.wgrad(dy, x, g, last)
-    for launch in found:
-        yield launch
-        if launch.arguments.get("INDEX") is tl.int32:
-            # As launch_gemm does.
-            warps = max(launch.options["num_warps"], 8 if "BLOCK_K" in launch.arguments else 1)
-            options = launch.options | {"num_warps": warps}
-            yield replace(launch, arguments=launch.arguments | {"INDEX": tl.int64}, options=options)
+    yield from found
 
 
 @lru_cache(maxsize=1)
 def _tensors(g: Conv2dGeometry, dtype: torch.dtype, last: bool) -> tuple[Tensor, ...]:
-    """x, w, bias and dy, which nobody reads: one set for all plans, since a recorded launch holds its tensors."""
+    """x, w, bias and dy without memory: one set for all plans, since a recorded launch holds its tensors."""
     form = torch.channels_last if last else torch.contiguous_format
     shapes = (g.n, g.c, g.h, g.w), (g.k, g.c_group, g.r, g.s), (g.n, g.k, g.p, g.q)
-    x, w, dy = (torch.empty(shape, dtype=dtype, memory_format=form) for shape in shapes)
-    return x, w, torch.empty(g.k, dtype=dtype), dy
+    x, w, dy = (torch.empty(shape, dtype=dtype, device="meta", memory_format=form) for shape in shapes)
+    return x, w, torch.empty(g.k, dtype=dtype, device="meta"), dy
+
+
+def far(g: Conv2dGeometry) -> Conv2dGeometry:
+    """The same with so many images that offsets have 64 bits."""
+    n = 2**31 // max(g.c * g.h * g.w, g.k * (g.p // 2) * (g.q // 2))
+    return replace(g, n=(n // 64 + 1) * 64)
 
 
 def plans(which: str, g: Conv2dGeometry, itemsize: int, card: Card) -> Iterator[Plan]:
-    """Those that can ship, each with its sum whole and in two parts."""
+    """Those that can ship, each with its sum whole and, where it may be cut, in two parts."""
     for plan in shipped(which, g, itemsize, card):
         yield plan
-        if which != "fprop_pool" and plan.algorithm in ("gemm", "batch", "strips", "matmul"):
+        cut = plan.algorithm in ("gemm", "batch", "strips", "matmul") and not is_far(which, g, itemsize)
+        if cut and work_of(plan.algorithm, which, g, itemsize, card, plan.packed, plan.block.block_m).split != "no":
             yield replace(plan, splits=2)
 
 
@@ -116,7 +119,8 @@ def jobs(target: str, precision: str, passes: tuple[str, ...] = PASSES) -> list[
 def _every(target: str, precision: str, passes: tuple[str, ...]) -> Iterator[Job]:
     dtype = PRECISIONS[precision]
     with assume_card(CARDS[target]), products(precision):
-        for (name, g), last, which in product(SHAPES.items(), (True, False), passes):
+        shapes = [(name, each) for name, g in SHAPES.items() for each in (g, far(g))]
+        for (name, g), last, which in product(shapes, (True, False), passes):
             card = planning_card(torch.empty(0, dtype=dtype), which, g)
             if card.tf32x3 != (precision == "tf32x3"):
                 continue

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+LIMIT = 2**31 - 2**20
+"""Elements that offsets of 32 bits reach, with room for one block beyond the end."""
 # torch's own order of tests: channels, width, height, batch, from the smallest stride up.
 _CHANNELS_LAST_ORDER = (1, 3, 2, 0)
 
@@ -42,8 +44,10 @@ def empty(like: Tensor, shape: Sequence[int], channels_last: bool, dtype: torch.
 
 
 def compact(t: Tensor) -> Tensor:
-    """`t`, or a dense copy where the elements of one image or filter lie beyond 31 bits from one another."""
-    return t if span(t) < 2**31 - 2**20 else t.contiguous()
+    """`t`, or a dense copy where no more elements than 32 bits count lie further apart than 32 bits reach."""
+    if span(t) <= LIMIT or t.numel() > LIMIT:
+        return t
+    return t.contiguous(memory_format=memory_format(is_channels_last(t)))
 
 
 def span(t: Tensor) -> int:

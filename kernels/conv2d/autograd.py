@@ -55,7 +55,7 @@ def _conv_run(x: Tensor, w: Tensor, b: Tensor | None, *rest: Any) -> Tensor:
     g = Conv2dGeometry.of(x.shape, w.shape, *numbers)
     if routed and conv_goes_to_torch("conv2d_relu" if relu else "conv2d", g, x, _either_channels_last(x, w)):
         return by_torch.fprop(x, w, b, g, relu)
-    result: Tensor = _launchers()[0].fprop(x, compact(w), None if b is None else b.contiguous(), g, relu)
+    result: Tensor = _launchers()[0].fprop(compact(x), compact(w), None if b is None else b.contiguous(), g, relu)
     return result
 
 
@@ -118,7 +118,7 @@ def _dgrad_run(dy: Tensor, w: Tensor, size: Any, *rest: Any) -> Tensor:
     g = Conv2dGeometry.of(size, w.shape, *numbers)
     if routed and conv_goes_to_torch("conv2d_dgrad", g, dy, channels_last):
         return by_torch.dgrad(dy, w, g, channels_last)
-    result: Tensor = _launchers()[1].dgrad(dy, compact(w), g, channels_last)
+    result: Tensor = _launchers()[1].dgrad(compact(dy), compact(w), g, channels_last)
     return result
 
 
@@ -127,7 +127,7 @@ def _wgrad_run(dy: Tensor, x: Tensor, size: Any, *rest: Any) -> Tensor:
     g = Conv2dGeometry.of(x.shape, size, *numbers)
     if routed and conv_goes_to_torch("conv2d_wgrad", g, dy, channels_last):
         return by_torch.wgrad(dy, x, g, channels_last)
-    result: Tensor = _launchers()[1].wgrad(dy, x, g, channels_last)
+    result: Tensor = _launchers()[1].wgrad(compact(dy), compact(x), g, channels_last)
     return result
 
 

@@ -30,7 +30,7 @@ def _run(x: Tensor, w: Tensor, b: Tensor | None, *rest: Any) -> tuple[Tensor, Te
     check_dtypes("conv2d_relu_pool2d", x, w, b)
     g = Conv2dGeometry.of(x.shape, w.shape, *numbers)
     b = None if b is None else b.contiguous()
-    result: tuple[Tensor, Tensor] = _launcher()(x, compact(w), b, g, average, want_code)
+    result: tuple[Tensor, Tensor] = _launcher()(compact(x), compact(w), b, g, average, want_code)
     return result
 
 

@@ -15,7 +15,7 @@ from bench.__main__ import main
 from bench.machine_code.loops import LOOPS, Found
 from bench.machine_code.plans import SHAPES, faults, jobs, part, spread
 from bench.machine_code.table import tile_of
-from kernels.conv2d.plans.plan import tiles
+from kernels.conv2d.plans.tiles import tiles
 
 ROOT = Path(__file__).parents[2]
 TARGETS = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120", "gfx942")

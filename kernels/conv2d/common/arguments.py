@@ -12,14 +12,13 @@ from torch import Tensor
 
 from kernels.common.device import Card, card_of
 from kernels.common.launch import launch
-from kernels.common.layout import span
+from kernels.common.layout import LIMIT, span
 from kernels.common.precision import input_precision, tf32_allowed, tf32x3_wanted
 from kernels.conv2d.geometry import Conv2dGeometry
-from kernels.conv2d.plans.plan import Tile
 from kernels.conv2d.plans.tf32x3 import suits_tf32x3
+from kernels.conv2d.plans.tiles import Tile
 
 DIRECT_BLOCK = 256
-LIMIT = 2**31 - 2**20  # room for one block beyond the end
 
 
 def launch_gemm(kernel: Any, grid: int, tile: Tile, **arguments: Any) -> None:

@@ -11,7 +11,8 @@ from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.groups.fprop import groups_fprop_kernel
 from kernels.conv2d.groups.wgrad import groups_wgrad_kernel
 from kernels.conv2d.plans.few import group_block, group_pack
-from kernels.conv2d.plans.plan import Plan, Tile
+from kernels.conv2d.plans.plan import Plan
+from kernels.conv2d.plans.tiles import Tile
 from kernels.conv2d.thin.passes import per_split
 
 

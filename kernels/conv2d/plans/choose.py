@@ -14,7 +14,8 @@ from kernels.common.precision import precision_of
 from kernels.common.signature import apart
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.cost import work_of
-from kernels.conv2d.plans.plan import Plan, Tile, rule, shipped, stage_bytes
+from kernels.conv2d.plans.plan import Plan, rule, shipped
+from kernels.conv2d.plans.tiles import Tile, stage_bytes
 from kernels.tuned.bucket import Bucket
 from kernels.tuned.table import Table, table_of
 

@@ -12,6 +12,7 @@ Warp instructions that a card issues per output, read from the machine code of s
 
 from __future__ import annotations
 
+from kernels.common.layout import LIMIT
 from kernels.conv2d.geometry import Conv2dGeometry
 
 DIRECT_CHANNELS = 16
@@ -59,6 +60,28 @@ def suits_rows(which: str, g: Conv2dGeometry) -> bool:
 
 def _plain(g: Conv2dGeometry) -> bool:
     return g.groups == 1 and g.dilation == (1, 1) and max(g.h, g.w, g.p, g.q) < SIZE
+
+
+def padded_rows(g: Conv2dGeometry, itemsize: int) -> tuple[int, int, int]:
+    """Rows, columns and channels of an image copied into padded rows.
+
+    Channels are a power of two, of at least 4 bytes, which is what the narrowest copy moves; a row has whole groups of
+    16 elements, which is what the compiler must see to read 16 bytes at a time.
+    """
+    channels = max(4 // itemsize, 1, 1 << (g.c - 1).bit_length())
+    unit = max(1, 16 // channels)
+    columns = (g.q - 1) * g.stride[1] + g.s
+    return (g.p - 1) * g.stride[0] + g.r, -(-columns // unit) * unit, channels
+
+
+def is_far(which: str, g: Conv2dGeometry, itemsize: int) -> bool:
+    """Whether a tensor that the products of a pass touch has more elements than offsets of 32 bits reach."""
+    p, q = (g.p // 2, g.q // 2) if which == "fprop_pool" else (g.p, g.q)
+    sizes = [g.n * g.c * g.h * g.w, g.n * g.k * p * q, g.k * g.c_group * g.r * g.s]
+    if suits_rows(which, g):
+        rows, columns, channels = padded_rows(g.turned if which == "dgrad" else g, itemsize)
+        sizes.append(g.n * rows * columns * channels)
+    return max(sizes) > LIMIT
 
 
 GROUP_THIN, GROUP_WIDE = 16, 64

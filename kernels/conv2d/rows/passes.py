@@ -13,6 +13,7 @@ from kernels.common.launch import launch
 from kernels.common.layout import is_channels_last
 from kernels.conv2d.common.arguments import index, launch_gemm, numerics, strides, tiles
 from kernels.conv2d.geometry import Conv2dGeometry
+from kernels.conv2d.plans.few import padded_rows
 from kernels.conv2d.plans.plan import Plan
 from kernels.conv2d.rows.fprop import rows_fprop_kernel
 from kernels.conv2d.rows.pack import rows_pack_kernel
@@ -141,12 +142,7 @@ def _fprop(
 
 def _pack(x: Tensor, w: Tensor, g: Conv2dGeometry, block_k: int, block_n: int, turned: bool = False) -> Rows:
     """The padded images and, if `block_k` is given, the filters as a matrix of whole tiles, turned if asked."""
-    cpad = padded_channels(g.c, x.element_size())
-    rows = (g.p - 1) * g.stride[0] + g.r
-    columns = (g.q - 1) * g.stride[1] + g.s
-    # Whole groups of 16 elements in a row: that is what the compiler must see to read 16 bytes at a time.
-    unit = max(1, 16 // cpad)
-    columns = math.ceil(columns / unit) * unit
+    rows, columns, cpad = padded_rows(g, x.element_size())
     images = torch.empty((g.n, rows, columns, cpad), dtype=x.dtype, device=x.device)
     total = math.ceil(g.r * g.s * cpad / block_k) * block_k if block_k else 1
     filters = math.ceil(g.k / block_n) * block_n if block_k else 0
@@ -179,8 +175,3 @@ def _pack(x: Tensor, w: Tensor, g: Conv2dGeometry, block_k: int, block_n: int, t
         BLOCK_W=BLOCK_W,
     )
     return Rows(images, matrix)
-
-
-def padded_channels(c: int, itemsize: int) -> int:
-    """Channels of a padded row: a power of two, of at least 4 bytes, which is what the narrowest copy moves."""
-    return max(4 // itemsize, 1, 1 << (c - 1).bit_length())

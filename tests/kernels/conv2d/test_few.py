@@ -12,7 +12,8 @@ from kernels.common.launch import record
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.choose import force_plan
 from kernels.conv2d.plans.few import suits_patch, suits_rows
-from kernels.conv2d.plans.plan import PASSES, Plan, Tile, rows_tiles
+from kernels.conv2d.plans.plan import PASSES, Plan
+from kernels.conv2d.plans.tiles import Tile, rows_tiles
 from tests.compare import assert_exact
 from tests.kernels.conv2d.test_tiles import answer
 from tests.kernels.paths import Path

@@ -10,7 +10,8 @@ from kernels.common.launch import record
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.choose import force_plan
 from kernels.conv2d.plans.few import group_pack, suits_groups
-from kernels.conv2d.plans.plan import Plan, Tile, groups_tiles
+from kernels.conv2d.plans.plan import Plan, groups_tiles
+from kernels.conv2d.plans.tiles import Tile
 from tests.compare import assert_exact
 from tests.kernels.conv2d.test_tiles import answer
 from tests.kernels.paths import Path

@@ -15,8 +15,9 @@ from kernels.conv2d.geometry import Conv2dGeometry, resolve_padding
 from kernels.conv2d.gradients import wgrad
 from kernels.conv2d.plans.box import box_of
 from kernels.conv2d.plans.choose import force_plan, plan
-from kernels.conv2d.plans.plan import PASSES, Plan, Tile, batch_tiles, matmul_tiles, rows_tiles, tiles
+from kernels.conv2d.plans.plan import PASSES, Plan, batch_tiles, matmul_tiles
 from kernels.conv2d.plans.strips import strips_tile
+from kernels.conv2d.plans.tiles import Tile, rows_tiles, tiles
 from tests.compare import assert_exact
 from tests.kernels.paths import Path
 from tests.kernels.problems import DTYPES, Problem, conv, make
@@ -34,7 +35,10 @@ def tf32_plans(float32_is_exact_on_a_card: None) -> None:
 
 
 def _shipped() -> list[tuple[str, torch.dtype, Tile]]:
-    return [(p, dtype, tile) for p in PASSES for dtype in DTYPES for tile in tiles(p, dtype.itemsize)]
+    every = [(p, dtype, wide) for p in PASSES for dtype in DTYPES for wide in (True, False)]
+    return list(
+        dict.fromkeys((p, dtype, tile) for p, dtype, wide in every for tile in tiles(p, dtype.itemsize, wide=wide))
+    )
 
 
 def _problem(which: str, x: tuple[int, ...], w: tuple[int, ...], *, relu: bool, **options: int) -> Problem:

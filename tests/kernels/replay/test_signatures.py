@@ -15,7 +15,8 @@ from kernels.backend import backend
 from kernels.common import step
 from kernels.common.launch import Launch, record
 from kernels.conv2d.plans.choose import force_plan
-from kernels.conv2d.plans.plan import Plan, Tile
+from kernels.conv2d.plans.plan import Plan
+from kernels.conv2d.plans.tiles import Tile
 from kernels.pool2d import autograd as pool_autograd
 from tests.kernels.paths import Path
 from tests.kernels.problems import Problem, conv

@@ -13,7 +13,8 @@ from kernels.common.device import H100, Card
 from kernels.common.precision import precision_of
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.choose import is_legal, plan
-from kernels.conv2d.plans.plan import Plan, Tile
+from kernels.conv2d.plans.plan import Plan
+from kernels.conv2d.plans.tiles import Tile
 from kernels.tuned.bucket import Bucket
 from kernels.tuned.table import Entry, Table, Times, read, slug, table_of, tables_in, write
 
