@@ -97,4 +97,4 @@ def planning_card(t: Tensor, which: str, g: Conv2dGeometry) -> Card:
     if t.dtype != torch.float32 or tf32_allowed():
         return card
     x3 = card.fast_tf32 and tf32x3_wanted() and suits_tf32x3(which, g)
-    return replace(card, tma=card.tma and x3, tf32x3=x3)
+    return replace(card, tma=card.tma and x3, tf32x3=x3, fma=not x3)

@@ -29,6 +29,8 @@ PROGRAM = 2000.0
 """Cycles until a program's first tiles have arrived and after its last product."""
 SECOND_PASS = 4400.0
 """Cycles of a second pass besides its bytes."""
+FMA = 11
+"""A float32 multiply-add on the ordinary units (128 a cycle) against one on tensor cores."""
 BYTES = 1700.0
 """Bytes a cycle between the chip and its memory."""
 LEAST_STEPS = 4
@@ -102,6 +104,9 @@ def work_of(
     if card.tf32x3:
         plain = work_of(algorithm, which, g, itemsize, replace(card, tf32x3=False), packed, block_m)
         return replace(plain, products=3, least_steps=LONG_SUM // 32)
+    if card.fma:
+        plain = work_of(algorithm, which, g, itemsize, replace(card, fma=False), packed, block_m)
+        return replace(plain, products=FMA)
     if algorithm == "rows" and which == "dgrad":
         which, g = "fprop", g.turned
     if algorithm == "batch":

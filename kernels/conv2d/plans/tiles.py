@@ -12,6 +12,8 @@ from kernels.common.device import H100, Card
 
 STEP = {2: 64, 4: 32, 8: 16}
 """Products of a step by element size: 128 bytes of a row."""
+FMA_STEP = 16
+"""And of float32 by multiply-adds, whose operands of a whole step lie in registers."""
 HALF_STEP = 32
 """And of half precision where channels end in half a step, or are read one by one."""
 Sizes = tuple[tuple[int, int], ...]
@@ -88,7 +90,7 @@ def _sized(sizes: Sizes, short: Sizes, which: str, itemsize: int, card: Card, wi
         sizes = ((32, 32), (32, 16)) if which == "fprop_pool" else ((32, 32),)
     elif itemsize == 4 and not card.tma:  # rounds to TF32 in registers
         sizes = tuple((m, n) for m, n in sizes if n <= (32 if which == "fprop_pool" else 64) and (wide or m <= 32))
-    step = STEP[itemsize] if wide else min(HALF_STEP, STEP[itemsize])
+    step = FMA_STEP if card.fma else STEP[itemsize] if wide else min(HALF_STEP, STEP[itemsize])
     found = [(m, n, step) for m, n in sizes]
     found += [(m, n, HALF_STEP) for m, n in short] if itemsize == 2 else []
     # The fused pool's largest tile spills where two of its stages fit and three do not (sm_86, sm_89).
