@@ -23,8 +23,8 @@ class Card:
 
     name: the card's own, under which its measured table is kept; empty where no table may speak.
     tcgen05: whether products go through tensor memory instead of wgmma. fast_tf32: whether three TF32 products take
-    less than one of float32. tf32x3: whether the plan at hand multiplies so. fma: whether it takes multiply-adds of float32
-    one by one.
+    less than one of float32. tf32x3: whether the plan at hand multiplies so. fma: whether it does by
+    multiply-adds of float32.
     """
 
     shared: int

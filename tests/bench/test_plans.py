@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 TARGETS = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120", "gfx942")
 ROW: dict[str, Any] = {
     "target": "sm_90",
+    "kernel": "fprop_kernel",
     "dtype": "float16",
     "dot": True,
     "chunk": 8,

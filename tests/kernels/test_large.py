@@ -6,6 +6,8 @@ from __future__ import annotations
 import mmap
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
 from pathlib import Path as File
 from typing import Any
 
@@ -15,10 +17,15 @@ import triton.language as tl
 from torch import Tensor
 
 import kernels
+from kernels.common.device import H100, Card
 from kernels.common.launch import Launch, record
+from kernels.common.layout import compact, is_channels_last, span
 from kernels.conv2d import forward, gradients
 from kernels.conv2d.common.dz import dz_bias
 from kernels.conv2d.geometry import Conv2dGeometry
+from kernels.conv2d.plans.choose import is_legal
+from kernels.conv2d.plans.few import is_far
+from kernels.conv2d.plans.plan import PASSES, rule, shipped
 from kernels.pool2d import passes
 from kernels.pool2d.geometry import Pool2dGeometry
 from tests.kernels.paths import Path
@@ -95,6 +102,40 @@ def test_convolutions_beyond_31_bits_use_64(triton: Path, sizes: Any, channels_l
 @pytest.mark.parametrize("sizes", [(70_000, 64, 32), (1, 2, 40_000), (1, 1, 65_538)], ids=str)
 def test_pools_beyond_31_bits_use_64(triton: Path, sizes: tuple[int, int, int], channels_last: bool) -> None:
     assert not _narrow(_pools(*sizes, channels_last))
+
+
+CARDS = {"tma": H100, "no tma": Card(166_912, False), "fma": Card(65_536, False, fma=True)}
+FAR = {"128-64": (70_000, 128, 32, 64, 3, 1), "3-64": (70_000, 3, 224, 64, 3, 1), "20-24": (70_000, 20, 40, 24, 3, 1)}
+
+
+@pytest.mark.parametrize("sizes", FAR.values(), ids=FAR)
+@pytest.mark.parametrize("card", CARDS.values(), ids=CARDS)
+def test_offsets_of_64_bits_have_few_tiles(card: Card, sizes: Any) -> None:
+    """Of eight warps, in one part of a sum; what a table measured of nearer offsets is not legal there."""
+    n, c, size, k, taps, groups = sizes
+    g = Conv2dGeometry(n, c, size, size, k, taps, taps, (1, 1), (1,) * 4, (1, 1), groups)
+    for which, itemsize in product(PASSES, (4,) if card.fma else (2, 4, 8)):
+        near = replace(g, n=2)
+        assert is_far(which, g, itemsize) and not is_far(which, near, itemsize)
+        found = [p for p in shipped(which, g, itemsize, card) if p.algorithm in ("gemm", "rows")]
+        assert 1 <= len(found) <= 2 and all(p.block.num_warps == 8 for p in found)
+        small = min(shipped(which, near, itemsize, card), key=lambda p: p.block.block_m * p.block.block_n)
+        assert is_legal(small, which, near, itemsize, card)
+        chosen = rule(which, g, itemsize, card)
+        assert chosen.algorithm not in ("gemm", "rows") or replace(chosen, splits=1) in found
+        assert which == "wgrad" or chosen.splits == 1
+
+
+def test_what_is_spread_out_is_copied_and_keeps_its_layout() -> None:
+    """A slice of something large has few elements: they take offsets of 32 bits."""
+    wide = torch.empty(2**31, 2, device="meta")[:, 0].as_strided((2, 4, 3, 5), (2**31, 1, 20, 4))
+    for t, channels_last in ((wide, True), (wide.transpose(1, 3), False)):
+        assert span(t) > 2**31
+        made = compact(t)
+        assert span(made) == made.numel() == t.numel()
+        assert is_channels_last(made) == channels_last
+    large = _meta(70_000, 64, 32, 32, channels_last=True)
+    assert compact(large) is large and compact(large[:2]).data_ptr() == large.data_ptr()
 
 
 def test_small_problems_keep_32_bits(triton: Path) -> None:

@@ -21,7 +21,7 @@ from kernels.tuned.table import Entry, Table, Times, read, slug, table_of, table
 CARD = Card(H100.shared, True, "Synthetic H100")
 DENSE = Conv2dGeometry(32, 96, 56, 56, 128, 3, 3, (1, 1), (1, 1, 1, 1), (1, 1), 1)
 DEEP = replace(DENSE, n=256, c=256, k=256, h=14, w=14)
-MEASURED = Plan("gemm", Tile(64, 32, 32, 2, 4), True)
+MEASURED = Plan("gemm", Tile(64, 32, 64, 2, 4), True)
 PASSES = ("fprop", "fprop_pool", "dgrad", "wgrad")
 
 
@@ -152,7 +152,7 @@ def test_a_damaged_table_is_a_warning_and_the_heuristic(folder: Path, how: str) 
 
 
 @pytest.mark.parametrize(
-    "old, new", [("block_m", "block_q"), ('"block_k": 32', '"block_k": "wide"'), ('"num_stages": 4', '"stages": 4')]
+    "old, new", [("block_m", "block_q"), ('"block_k": 64', '"block_k": "wide"'), ('"num_stages": 4', '"stages": 4')]
 )
 def test_fields_that_no_plan_has_are_a_warning_and_the_heuristic(folder: Path, old: str, new: str) -> None:
     path = save(folder, "fprop", DENSE, MEASURED)
