@@ -81,7 +81,9 @@ def rows_tiles(which: str, itemsize: int, card: Card = H100, far: bool = False) 
         found = [t for t in _tf32x3_tiles(which, card, False) if (t.block_m, t.block_n) in ROWS[which]]
         return [replace(t, num_warps=8) for t in (found[-1:] if far else found)]
     found = _sized(ROWS[which], SHORT_ROWS[which], which, itemsize, card)
-    return [_with_warps(tile, which, itemsize, 0 if far else 16) for tile in (found[:1] if far else found)]
+    if far:  # four sums of float64 leave no registers for the larger one
+        found = found[-1:] if itemsize == 8 else found[:1]
+    return [_with_warps(tile, which, itemsize, 0 if far else 16) for tile in found]
 
 
 def _sized(sizes: Sizes, short: Sizes, which: str, itemsize: int, card: Card, wide: bool = True) -> list[Tile]:
