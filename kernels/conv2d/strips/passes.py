@@ -43,7 +43,7 @@ def _fprop(
         tile,
         x_desc=descriptors.strips(x, columns, tile.block_k, images),
         w_desc=w_desc,
-        bias_ptr=y if bias is None else bias,
+        bias_ptr=w_desc.base if bias is None else bias,
         y_desc=descriptors.strips(y, columns, tile.block_n, images, result=True),
         k=g.k,
         p=g.p,
