@@ -93,6 +93,8 @@ CASES = (
     Case("maxpool5x5/3", _pool(kernels.max_pool2d, (32, 64, 28, 28), kernel_size=5, stride=3)),
     Case("avgpool5x5/3", _pool(kernels.avg_pool2d, (32, 64, 28, 28), kernel_size=5, stride=3)),
     Case("globalpool 8x8", _pool(kernels.avg_pool2d, (32, 512, 8, 8), kernel_size=8)),
+    Case("globalpool 112x112", _pool(kernels.avg_pool2d, (8, 32, 112, 112), kernel_size=112)),
+    Case("globalmaxpool 14x14", _pool(kernels.max_pool2d, (32, 512, 14, 14), kernel_size=14)),
     Case("globalpool 7x7", _pool(kernels.avg_pool2d, (32, 512, 7, 7), kernel_size=7)),
 )
 

@@ -48,17 +48,16 @@ def _window(op: str, input: Tensor, output_size: Any) -> Pair | None:
         return None
     reason = unsupported(op, input)
     window = _even_window(input, output_size) if reason is None else None
-    if window is not None and (current_backend() == "triton" or _is_fast(op, input, window)):
+    if window is not None and (current_backend() == "triton" or _is_fast(input, window)):
         return window
     if window is None and _is_valid(input, output_size):
         decline(reason or f"{op}: {tuple(input.shape[-2:])} does not divide into {output_size} windows of one size")
     return None
 
 
-def _is_fast(op: str, input: Tensor, window: Pair) -> bool:
-    """Whether the window is small, or the whole plane, which an average has a kernel of its own for."""
-    whole = op == "adaptive_avg_pool2d" and window == tuple(input.shape[-2:])
-    return whole or window[0] * window[1] <= MOST_TAPS
+def _is_fast(input: Tensor, window: Pair) -> bool:
+    """Whether the window is small, or the whole plane, which has kernels of its own."""
+    return window == tuple(input.shape[-2:]) or window[0] * window[1] <= MOST_TAPS
 
 
 def _sides(output_size: Any) -> list[Any]:

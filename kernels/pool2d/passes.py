@@ -45,7 +45,9 @@ def max_pool(x: Tensor, g: Pool2dGeometry, want_code: bool, want_indices: bool) 
     code = empty(x, shape if want_code else nothing, channels_last, code_dtype(g))
     indices = empty(x, shape if want_indices else nothing, channels_last, torch.int64)
     x = dense(x, channels_last)
-    if not want_indices and special.is_stride1(g, x):
+    if special.is_global(g, x.shape[2:]) and x.numel():
+        special.global_max(x, y, code, indices, want_code, want_indices)
+    elif not want_indices and special.is_stride1(g, x):
         special.stride1_max(x, y, code, g.kernel[0], want_code)
     elif not want_indices and special.is_stride2(g, x):
         special.stride2_max(x, y, code, g, want_code)
@@ -70,6 +72,9 @@ def max_pool(x: Tensor, g: Pool2dGeometry, want_code: bool, want_indices: bool) 
 def max_pool_backward(dy: Tensor, code: Tensor, h: int, w: int, g: Pool2dGeometry, channels_last: bool) -> Tensor:
     """dx [n, c, h, w] from dy and the code, both [n, c, p, q]."""
     dx = empty(dy, (*dy.shape[:2], h, w), channels_last)
+    if special.is_global(g, (h, w)):
+        special.global_backward(dy, dense(code, False), dx, 0)
+        return dx
     dy, code = dense(dy, channels_last), dense(code, channels_last)
     if special.is_stride1(g, dx):
         special.stride1_max_backward(dy, code, dx, g.kernel[0])
@@ -127,7 +132,7 @@ def avg_pool_backward(
     dx = empty(dy, (*dy.shape[:2], h, w), channels_last)
     counted = count(g, h, w, count_include_pad, divisor)
     if special.is_global(g, (h, w)):
-        special.global_avg_backward(dy, dx, counted["divisor"])
+        special.global_backward(dy, None, dx, counted["divisor"])
         return dx
     dy = dense(dy, channels_last)
     if special.is_stride1(g, dx):

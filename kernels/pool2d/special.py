@@ -13,9 +13,11 @@ from torch import Tensor
 
 from kernels.common.launch import launch
 from kernels.common.layout import is_channels_last
+from kernels.conv2d.common.splits import partial_sums, reduce
+from kernels.conv2d.plans.plan import PROGRAMS
 from kernels.pool2d.arguments import NEAR, THREADS, accumulator, block, chunk, comparable, index
 from kernels.pool2d.geometry import Pool2dGeometry
-from kernels.pool2d.global_pool import global_avg_pool_backward_kernel, global_avg_pool_kernel
+from kernels.pool2d.global_pool import global_avg_pool_kernel, global_max_pool_kernel, global_pool_backward_kernel
 from kernels.pool2d.stride1 import stride1_avg_pool_kernel, stride1_max_pool_backward_kernel, stride1_max_pool_kernel
 from kernels.pool2d.stride2 import stride2_pool_backward_kernel, stride2_pool_kernel, stride2_squares_backward_kernel
 
@@ -189,46 +191,93 @@ def _wide_block(t: Tensor) -> int:
 
 def is_global(g: Pool2dGeometry, plane: Sequence[int]) -> bool:
     """Whether the window is the plane."""
-    return g.kernel == tuple(plane) and g.padding == (0, 0) and g.kernel != (1, 1)
+    return g.kernel == tuple(plane) and g.padding == (0, 0) and g.dilation == (1, 1) and g.kernel != (1, 1)
+
+
+def _blocks(x: Tensor) -> dict[str, int]:
+    """Planes and pixels of a program, 16 bytes a thread where they are aligned, of as few planes as fill the card; in
+    channels_last 32 bytes side by side, which is what memory reads at once."""
+    n, c = x.shape[:2]
+    hw, wide = x.shape[2] * x.shape[3], 16 // x.element_size()
+    if is_channels_last(x):
+        block_p = min(8 * wide, max(2 * wide, triton.next_power_of_2(c)))
+        while block_p > 2 * wide and n * math.ceil(c / block_p) < PROGRAMS:
+            block_p //= 2
+    else:
+        block_p = max(1, min(16, triton.next_power_of_2(max(1, n * c // PROGRAMS))))
+    block_e = max(1, min(THREADS * 8 * wide // block_p, triton.next_power_of_2(hw)))
+    return {"BLOCK_P": block_p, "BLOCK_E": block_e}
+
+
+def _global(x: Tensor, blocks: dict[str, int]) -> tuple[int, dict[str, int]]:
+    """Programs over the planes of x, and the arguments that say what they are."""
+    n, c = x.shape[:2]
+    channels_last = is_channels_last(x)
+    size = blocks["BLOCK_P"]
+    grid = n * math.ceil(c / size) if channels_last else math.ceil(n * c / size)
+    return grid, {"HW": x.shape[2] * x.shape[3], "CHANNELS_LAST": channels_last, **blocks}
 
 
 def global_avg(x: Tensor, y: Tensor, divisor: int) -> None:
-    """y [n, c, 1, 1] = the mean of every plane of x, in one pass over 16 bytes a thread where they are aligned."""
-    channels_last = is_channels_last(x)
-    c, hw = x.shape[1], x.shape[2] * x.shape[3]
-    wide = 16 // x.element_size()
-    block_p = 8 * wide if channels_last else 16
-    block_e = 16 if channels_last else min(32 * wide, max(32, triton.next_power_of_2(hw)))
-    programs = x.shape[0] * math.ceil(c / block_p) if channels_last else math.ceil(x.shape[0] * c / block_p)
+    """y [n, c, 1, 1] = the mean of every plane of x; where planes are few they are summed in parts (splits.py)."""
+    grid, form = _global(x, _blocks(x))
+    pixels, step = form["HW"], form["BLOCK_E"]
+    parts = min(math.ceil(PROGRAMS / max(1, grid)), math.ceil(pixels / step)) if 2 * grid < PROGRAMS else 1
+    part = math.ceil(pixels / parts / step) * step
+    parts = math.ceil(pixels / part)
+    sums = y if parts == 1 else partial_sums(y, parts)
     launch(
         global_avg_pool_kernel,
-        programs,
+        grid * parts,
         x_ptr=x,
-        y_ptr=y,
-        planes=x.shape[0] * c,
-        c=c,
+        y_ptr=sums,
+        planes=y.numel(),
+        c=x.shape[1],
+        parts=parts,
+        part=part,
         divisor=divisor,
-        HW=hw,
-        CHANNELS_LAST=channels_last,
         INDEX=index(x),
         ACC=accumulator(x),
-        BLOCK_P=block_p,
-        BLOCK_E=block_e,
+        **form,
+    )
+    if parts > 1:
+        reduce(sums, y)
+
+
+def global_max(x: Tensor, y: Tensor, code: Tensor, indices: Tensor, want_code: bool, want_indices: bool) -> None:
+    """y [n, c, 1, 1], its code and indices."""
+    grid, form = _global(x, _blocks(x))
+    launch(
+        global_max_pool_kernel,
+        grid,
+        x_ptr=x,
+        y_ptr=y,
+        code_ptr=code,
+        indices_ptr=indices,
+        planes=y.numel(),
+        c=x.shape[1],
+        WANT_CODE=want_code,
+        WANT_INDICES=want_indices,
+        INDEX=index(x),
+        TYPE=comparable(x),
+        **form,
     )
 
 
-def global_avg_backward(dy: Tensor, dx: Tensor, divisor: int) -> None:
-    """dx [n, c, h, w] = dy [n, c, 1, 1], of any strides, over the divisor."""
+def global_backward(dy: Tensor, code: Tensor | None, dx: Tensor, divisor: int) -> None:
+    """dx [n, c, h, w] from dy [n, c, 1, 1], of any strides: over the divisor, or at the code where there is one."""
     size = _wide_block(dx)
     launch(
-        global_avg_pool_backward_kernel,
+        global_pool_backward_kernel,
         math.ceil(dx.numel() / size),
         dy_ptr=dy,
+        code_ptr=dy if code is None else code,
         dx_ptr=dx,
         numel=dx.numel(),
         c=dx.shape[1],
         divisor=divisor,
         **dict(zip(("stride_dy_n", "stride_dy_c"), dy.stride()[:2], strict=True)),
+        AVERAGE=code is None,
         HW=dx.shape[2] * dx.shape[3],
         CHANNELS_LAST=is_channels_last(dx),
         INDEX=index(dx, dy),

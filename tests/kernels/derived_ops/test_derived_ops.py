@@ -217,5 +217,5 @@ def test_a_global_average_is_one_pass_each_way(layout: str, triton: Path) -> Non
         kernels.adaptive_avg_pool2d(x, 1).sum().backward()
     assert [launch.kernel.__name__ for launch in launches] == [
         "global_avg_pool_kernel",
-        "global_avg_pool_backward_kernel",
+        "global_pool_backward_kernel",
     ]

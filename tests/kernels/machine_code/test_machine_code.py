@@ -48,7 +48,8 @@ KERNELS = {
     "avg_pool_kernel",
     "avg_pool_backward_kernel",
     "global_avg_pool_kernel",
-    "global_avg_pool_backward_kernel",
+    "global_max_pool_kernel",
+    "global_pool_backward_kernel",
 }
 TMA = {"matmul_kernel", *(f"batch_{name}_kernel" for name in ("fprop", "fprop_pool", "dgrad", "wgrad"))}
 HOPPER = {f"strips_{name}_kernel" for name in ("fprop", "fprop_pool", "wgrad")}

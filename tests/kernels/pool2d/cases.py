@@ -20,6 +20,8 @@ CASES = [
     *_both("3x3 over even planes, beyond one block", (2, 3, 20, 18), 3, stride=2, padding=1),
     *_both("3x3 over a plane of one square", (3, 2, 2, 2), 3, stride=2, padding=1),
     *_both("whole plane, many pixels", (2, 5, 23, 24), (23, 24)),
+    *_both("whole plane in parts", (1, 2, 70, 70), 70),
+    *_both("whole plane, channels beyond a block", (2, 70, 3, 4), (3, 4)),
     *_both("overlapping", (2, 3, 7, 8), 3, stride=2, padding=1),
     *_both("stride beyond the window", (2, 3, 9, 8), 2, stride=(3, 4)),
     *_both("unequal window", (2, 3, 7, 8), (2, 3), stride=(1, 2), padding=(1, 0)),

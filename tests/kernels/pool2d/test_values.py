@@ -64,6 +64,7 @@ KERNELS = {
     "5x5 with stride 1": (5, {"stride": 1, "padding": 2}, (8, 6), "stride1", "stride1"),
     "5x3 with stride 1": ((5, 3), {"stride": 1, "padding": (2, 1)}, (8, 6), "", ""),
     "3x3 with stride 3": (3, {}, (8, 6), "", ""),
+    "the plane": ((8, 6), {}, (8, 6), "global", "global_pool_backward"),
 }  # fmt: skip
 """Window, options, plane, and the kernels forward and backward in NCHW; "" for those of any window."""
 
@@ -82,11 +83,26 @@ def test_which_kernel_runs(triton: Path, name: str, function: str, channels_last
     if channels_last:
         forward = forward.replace("stride2_pool", "")
         backward = backward.replace("stride2_pool", "stride2_squares")
+    if forward == "global":
+        forward = f"global_{plain}"
     if forward == "stride1":
         forward = f"stride1_{plain}"
         backward = "stride1_avg_pool" if function == "avg_pool2d" else "stride1_max_pool_backward"
     names = [f"{forward or plain}_kernel", f"{backward or plain + '_backward'}_kernel"]
     assert [launch.kernel.__name__ for launch in launches] == names
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_few_large_planes_are_averaged_in_parts(triton: Path, channels_last: bool) -> None:
+    """One image of 32 planes: some 50 programs that go at most twice over their pixels, and the sum of their parts."""
+    form = torch.channels_last if channels_last else torch.contiguous_format
+    x = torch.empty(1, 32, 112, 112, dtype=torch.float16, memory_format=form)
+    with record() as launches:
+        kernels.avg_pool2d(x, 112)
+    first, second = launches
+    assert [first.kernel.__name__, second.kernel.__name__] == ["global_avg_pool_kernel", "reduce_splits_kernel"]
+    assert first.grid >= 48 and first.arguments["part"] <= 2 * first.arguments["BLOCK_E"]
+    assert first.arguments["parts"] * first.arguments["part"] >= 112 * 112
 
 
 @pytest.mark.parametrize("function", ["max_pool2d", "avg_pool2d"])
