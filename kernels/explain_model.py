@@ -28,7 +28,7 @@ class LayerCall:
 
     flops and bytes: the work the call cannot do without (a multiply-add is two; every tensor once). seconds: measured
     median, None if not asked for. share: of what this device can do, which is the larger of flops over the rate of a
-    matrix product and bytes over the rate of a copy, both measured here. changes: time after / time before of the same
+    large matrix product and bytes over the rate of a copy of at least as many, both measured here; 1 at most. changes: time after / time before of the same
     call in another layout or dtype, measured. predicted: by the model of common/roofline.py, on the Triton path. What
     the card's table measured is in explanation.measured.
     """
@@ -135,8 +135,8 @@ def _describe(layer: str, called: Any, given: Any, options: Any, result: Any, me
     seconds, share, changes = None, None, {}
     if measure:
         seconds = _seconds(called, given, options)
-        rate, bandwidth = _limits(x.device, x.dtype)
-        share = max(flops / rate, size / bandwidth) / seconds
+        # Who is faster than a copy and a product shows that the device can do more.
+        share = min(1.0, max(flops / _rate(x.device, x.dtype), size / _bandwidth(x.device, size)) / seconds)
         changes = {
             name: _seconds(called, [_changed(a, change) for a in given], options) / seconds
             for name, change in alternatives.items()
@@ -184,16 +184,28 @@ def _seconds(called: Any, given: Any, options: Any) -> float:
 
 
 @cache
-def _limits(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
-    """FLOPs a second of a large matrix product, bytes a second of a large copy (read and write counted), measured."""
-    cuda = device.type == "cuda"
-    source = torch.ones(1 << (27 if cuda else 24), device=device)
-    target = torch.empty_like(source)
-    size = 8192 if cuda else 768
+def _rate(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOPs a second of a large matrix product, measured."""
+    size = 8192 if device.type == "cuda" else 768
     a = torch.randn(size, size, device=device).to(dtype)
-    copy = _seconds(target.copy_, (source,), {})
-    product = _seconds(torch.mm, (a, a), {})
-    return 2 * size**3 / product, 2 * source.numel() * source.element_size() / copy
+    return 2 * size**3 / _seconds(torch.mm, (a, a), {})
+
+
+def _bandwidth(device: torch.device, size: float) -> float:
+    """Bytes a second (read and write counted) of the fastest copy that moves at least `size` bytes, or of the largest:
+    what a cache holds moves faster than memory gives it."""
+    copies = _copies(device)
+    return max((rate for moved, rate in copies if moved >= size), default=copies[-1][1])
+
+
+@cache
+def _copies(device: torch.device) -> list[tuple[int, float]]:
+    """Bytes that a copy moves, and how many a second, measured from 64 KiB up."""
+    found = []
+    for power in range(16, 31 if device.type == "cuda" else 28, 2):
+        source = torch.ones(1 << power - 3, device=device)
+        found.append((1 << power, (1 << power) / _seconds(torch.empty_like(source).copy_, (source,), {})))
+    return found
 
 
 def _changes(x: Tensor) -> dict[str, Any]:

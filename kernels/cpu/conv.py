@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from kernels.common.arguments import IntOrPair, Padding
+from kernels.common.signature import is_eager
 from kernels.cpu import front, native, pool, torch_faults
 from kernels.cpu.conv_autograd import Convolution, run
 from kernels.cpu.conv_plan import SOME_CHANNELS, Plan, plan_of
-from kernels.cpu.guard import TYPES, eager, plain
+from kernels.cpu.guard import TYPES, plain
 from kernels.cpu.pool_plan import UnusualError, sizes
 
 MUCH = 32768
@@ -30,7 +31,7 @@ def find_plan(
     padding and ceil_mode of the pool."""
     if native.KERNELS is None or type(x) not in TYPES or is_torchs(x, groups, window[0]):
         return None
-    if not (eager() and plain(x) and plain(w)):
+    if not (is_eager() and plain(x) and plain(w)):
         return None
     dtype = x.dtype
     if w.dtype is not dtype or type(groups) is not int:

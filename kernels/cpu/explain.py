@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kernels.common.signature import is_eager
 from kernels.cpu import native
 from kernels.cpu.conv import conv2d, conv2d_relu, conv2d_relu_pool2d, find_plan
-from kernels.cpu.guard import TYPES, eager, plain
+from kernels.cpu.guard import TYPES, plain
 from kernels.cpu.lenet import find_plan as find_lenet_plan
 from kernels.cpu.lenet import forward as lenet
 from kernels.cpu.pool import avg_pool2d, find_avg_plan, find_max_plan, max_pool2d, sliceable
@@ -74,7 +75,7 @@ def _obstacle(x: Any) -> str | None:
     """Why no kernel of ours may take the call, whatever its sizes."""
     if type(x) not in TYPES:
         return f"the input is a {type(x).__name__}, no plain tensor"
-    if not eager():
+    if not is_eager():
         return "a compiler, tracer, mode, transform, forward-mode differentiation or autocast is at work"
     if not plain(x):
         return f"the input is {x.dtype} on {x.device} in layout {x.layout}: the kernels take dense float32 and bfloat16"

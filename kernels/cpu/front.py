@@ -17,8 +17,9 @@ from torch.autograd import forward_ad
 from torch.nn import Parameter
 
 from kernels import backend
+from kernels.common.signature import is_eager
 from kernels.cpu import native, uncompiled
-from kernels.cpu.guard import TYPES, eager
+from kernels.cpu.guard import TYPES
 
 KINDS = {"callable": 0, "conv": 1, "depthwise": 2, "pool": 3, "lenet": 4}
 """csrc/python/front.cpp: Kind."""
@@ -105,7 +106,7 @@ class Memory:
         """Keep a call that has just run, when it comes for the second time: a guard costs 10 us to make."""
         if self.front is None or native.KERNELS is None:
             return
-        if not eager() or any(t is not None and type(t) not in TYPES for t in tensors):
+        if not is_eager() or any(t is not None and type(t) not in TYPES for t in tensors):
             return
         key = (*(None if t is None else t.shape for t in tensors[:2]), numbers)
         try:

@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kernels.common.signature import is_eager
 from kernels.cpu import front, native
 from kernels.cpu.conv import conv2d_relu_pool2d
-from kernels.cpu.guard import TYPES, eager, plain, plain_gradient
+from kernels.cpu.guard import TYPES, plain, plain_gradient
 from kernels.cpu.pool_plan import layout
 
 SHAPES = ((6, 1, 5, 5), (6,), (16, 6, 5, 5), (16,), (120, 400), (120,), (84, 120), (84,))
@@ -138,7 +139,7 @@ def layer_gradients(
 
 def find_plan(x: Tensor, parameters: tuple[Tensor, ...], pool: str, padding: int) -> Plan | None:
     """The plan of a call on plain tensors, None where the layers are to run."""
-    if native.KERNELS is None or type(x) not in TYPES or not (eager() and plain(x)):
+    if native.KERNELS is None or type(x) not in TYPES or not (is_eager() and plain(x)):
         return None
     dtype = x.dtype
     if x.requires_grad or x.dim() != 4 or layout(x.shape, x.stride()) is not False:

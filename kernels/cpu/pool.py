@@ -9,8 +9,9 @@ from torch import Tensor
 
 from kernels import aten
 from kernels.common.arguments import IntOrPair
+from kernels.common.signature import is_eager
 from kernels.cpu import front, native, torch_faults
-from kernels.cpu.guard import TYPES, eager, plain, plain_gradient
+from kernels.cpu.guard import TYPES, plain, plain_gradient
 from kernels.cpu.pool_plan import (
     PAIR,
     SLICE_ELEMENTS,
@@ -134,7 +135,7 @@ def find_max_plan(
     """The plan of a max_pool2d call, None where torch's operator is to run."""
     if native.KERNELS is None or return_indices or small(x, False) or dilation not in (1, (1, 1)):
         return None
-    if not (eager() and plain(x)):
+    if not (is_eager() and plain(x)):
         return None
     try:
         return max_plan(
@@ -149,7 +150,7 @@ def find_avg_plan(
     x: Tensor, kernel: Any, stride: Any, padding: Any, ceil_mode: bool, include_pad: bool, divisor: int | None
 ) -> Plan | None:
     """The plan of an avg_pool2d call, None where torch's operator is to run."""
-    if native.KERNELS is None or small(x, True) or not (eager() and plain(x)):
+    if native.KERNELS is None or small(x, True) or not (is_eager() and plain(x)):
         return None
     try:
         return avg_plan(
@@ -181,7 +182,7 @@ _MAX_POOLS: tuple[Any, Any] = (torch.max_pool2d, torch._C._nn.max_pool2d_with_in
 def _strided(name: str, **arguments: Any) -> Tensor | None:
     """The pool on strided slices where there are no compiled kernels and it applies."""
     x = arguments["input"]
-    if type(x) not in TYPES or not (eager() and plain(x)):
+    if type(x) not in TYPES or not (is_eager() and plain(x)):
         return None
     return slices(x, name == "avg_pool2d") if sliceable(name, arguments) else None
 

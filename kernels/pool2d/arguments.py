@@ -9,7 +9,7 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
-from kernels.common.layout import memory_format, span
+from kernels.common.layout import memory_format
 from kernels.pool2d.geometry import Pool2dGeometry
 
 THREADS = 128
@@ -40,19 +40,9 @@ def dense(t: Tensor, channels_last: bool) -> Tensor:
     return t.contiguous(memory_format=memory_format(channels_last)) if t.numel() else t
 
 
-def accumulator(t: Tensor) -> Any:
-    """The dtype of sums."""
-    return tl.float64 if t.dtype == torch.float64 else tl.float32
-
-
 def comparable(t: Tensor) -> Any:
     """The dtype in which elements are compared: their own, but that the interpreter compares bfloat16's bits."""
     return {torch.float16: tl.float16, torch.float64: tl.float64}.get(t.dtype, tl.float32)
-
-
-def index(*tensors: Tensor) -> Any:
-    """int32 for offsets, or int64 where a tensor does not fit in 31 bits."""
-    return tl.int64 if max(max(span(t), t.numel()) for t in tensors) > 2**31 - 2**20 else tl.int32
 
 
 def count(g: Pool2dGeometry, h: int, w: int, count_pad: bool, divisor: int) -> dict[str, Any]:

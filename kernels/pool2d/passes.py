@@ -8,21 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kernels.common.arithmetic import accumulator, index
 from kernels.common.launch import launch
 from kernels.common.layout import empty, is_channels_last
 from kernels.pool2d import special
-from kernels.pool2d.arguments import (
-    NEAR,
-    accumulator,
-    block,
-    chunk,
-    comparable,
-    count,
-    dense,
-    index,
-    is_clipped,
-    window,
-)
+from kernels.pool2d.arguments import NEAR, block, chunk, comparable, count, dense, is_clipped, window
 from kernels.pool2d.avg_pool import avg_pool_backward_kernel, avg_pool_kernel
 from kernels.pool2d.geometry import Pool2dGeometry
 from kernels.pool2d.max_pool import max_pool_backward_kernel, max_pool_kernel

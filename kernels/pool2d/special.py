@@ -11,11 +11,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.common.arithmetic import accumulator, index
 from kernels.common.launch import launch
 from kernels.common.layout import is_channels_last
 from kernels.conv2d.common.splits import partial_sums, reduce
 from kernels.conv2d.plans.plan import PROGRAMS
-from kernels.pool2d.arguments import NEAR, THREADS, accumulator, block, chunk, comparable, index
+from kernels.pool2d.arguments import NEAR, THREADS, block, chunk, comparable
 from kernels.pool2d.geometry import Pool2dGeometry
 from kernels.pool2d.global_pool import global_avg_pool_kernel, global_max_pool_kernel, global_pool_backward_kernel
 from kernels.pool2d.stride1 import stride1_avg_pool_kernel, stride1_max_pool_backward_kernel, stride1_max_pool_kernel

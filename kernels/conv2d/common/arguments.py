@@ -10,9 +10,9 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
+from kernels.common.arithmetic import accumulator, index
 from kernels.common.device import Card, card_of
 from kernels.common.launch import launch
-from kernels.common.layout import LIMIT, span
 from kernels.common.precision import input_precision, tf32_allowed, tf32x3_wanted
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.tf32x3 import suits_tf32x3
@@ -70,17 +70,6 @@ def window(g: Conv2dGeometry) -> dict[str, int]:
 def undilated_window(g: Conv2dGeometry) -> dict[str, int]:
     """The same of a kernel that knows no dilation."""
     return {name: value for name, value in window(g).items() if not name.startswith("DIL")}
-
-
-def accumulator(t: Tensor) -> Any:
-    """The dtype of sums: float64 for float64, float32 otherwise."""
-    return tl.float64 if t.dtype == torch.float64 else tl.float32
-
-
-def index(*tensors: Tensor, numel: int = 0) -> Any:
-    """int32 for offsets, or int64 where a tensor or a count of elements does not fit in 31 bits."""
-    largest = max([numel, *(max(span(t), t.numel()) for t in tensors)])
-    return tl.int64 if largest > LIMIT else tl.int32
 
 
 def numerics(tf32x3: bool, *tensors: Tensor) -> dict[str, Any]:

@@ -17,10 +17,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.common.arithmetic import accumulator, index
 from kernels.common.jit import unravel
 from kernels.common.launch import launch
 from kernels.common.layout import empty, memory_format
-from kernels.conv2d.common.arguments import accumulator, index
 from kernels.conv2d.common.splits import partial_sums, reduce
 from kernels.conv2d.plans.plan import PROGRAMS
 

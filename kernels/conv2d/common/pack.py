@@ -14,8 +14,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.common.arithmetic import index
 from kernels.common.launch import launch
-from kernels.common.layout import LIMIT, empty, span
+from kernels.common.layout import empty
 
 TILE = 2048
 """Elements of a program, of at most LONG channels or pixels side by side."""
@@ -193,7 +194,7 @@ def _arguments(x: Tensor, y: Tensor) -> tuple[int, dict[str, Any]]:
         "stride_x_h": stride_h,
         "stride_x_w": step,
         "FLAT": flat,
-        "INDEX": tl.int64 if max(span(x), x.numel()) > LIMIT else tl.int32,
+        "INDEX": index(x),
         "BLOCK_C": block_c,
         "BLOCK_P": block_p,
         "V_C": v_c,

@@ -13,9 +13,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.common.arithmetic import accumulator, index
 from kernels.common.jit import relu
 from kernels.common.launch import launch
-from kernels.conv2d.common.arguments import accumulator, index
 from kernels.conv2d.plans.plan import PROGRAMS
 
 TILE = 2048

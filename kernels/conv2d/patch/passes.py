@@ -6,8 +6,9 @@ import math
 
 from torch import Tensor
 
+from kernels.common.arithmetic import accumulator, index
 from kernels.common.launch import launch
-from kernels.conv2d.common.arguments import accumulator, index, strides, undilated_window
+from kernels.conv2d.common.arguments import strides, undilated_window
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.patch.fprop import patch_fprop_kernel
 from kernels.conv2d.plans.few import PATCH_BLOCK

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kernels.common.arithmetic import index
 from kernels.common.launch import launch
 from kernels.common.layout import is_channels_last
-from kernels.conv2d.common.arguments import index, launch_gemm, numerics, strides, tiles
+from kernels.conv2d.common.arguments import launch_gemm, numerics, strides, tiles
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.few import padded_rows
 from kernels.conv2d.plans.plan import Plan

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kernels.common.arithmetic import index
 from kernels.common.layout import empty
 from kernels.conv2d.common import descriptors
-from kernels.conv2d.common.arguments import index, launch_gemm, strides
+from kernels.conv2d.common.arguments import launch_gemm, strides
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.plan import Plan
 from kernels.conv2d.plans.strips import columns_of, rows_of, strips_count

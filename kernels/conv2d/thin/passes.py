@@ -6,9 +6,10 @@ import math
 
 from torch import Tensor
 
+from kernels.common.arithmetic import accumulator, index
 from kernels.common.launch import launch
 from kernels.common.layout import is_channels_last
-from kernels.conv2d.common.arguments import DIRECT_BLOCK, accumulator, index, strides, window
+from kernels.conv2d.common.arguments import DIRECT_BLOCK, strides, window
 from kernels.conv2d.common.splits import partial_sums, reduce
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.few import streams

@@ -53,7 +53,7 @@ def test_measured_on_request() -> None:
     found = kernels.explain(model, x, measure=True)
     for call in found.calls:
         assert call.seconds is not None and call.seconds > 0
-        assert call.share is not None and 0 < call.share < 10
+        assert call.share is not None and 0 < call.share <= 1
         assert "bfloat16" in call.changes and all(ratio > 0 for ratio in call.changes.values())
     assert "contiguous" in found.calls[0].changes and found.calls[0].layout == "channels_last"
 
