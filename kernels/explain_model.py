@@ -28,9 +28,9 @@ class LayerCall:
 
     flops and bytes: the work the call cannot do without (a multiply-add is two; every tensor once). seconds: measured
     median, None if not asked for. share: of what this device can do, which is the larger of flops over the rate of a
-    large matrix product and bytes over the rate of a copy of at least as many, both measured here; 1 at most. changes: time after / time before of the same
-    call in another layout or dtype, measured. predicted: by the model of common/roofline.py, on the Triton path. What
-    the card's table measured is in explanation.measured.
+    large matrix product and bytes over the rate of a copy of at least as many, both measured here; 1 at most.
+    changes: time after / time before of the same call in another layout or dtype, measured. predicted: by the model of
+    common/roofline.py, on the Triton path. What the card's table measured is in explanation.measured.
     """
 
     layer: str
