@@ -231,7 +231,8 @@ def _padded_depth(a: dict[str, Any], block_k: int) -> float:
     if a.get("FLAT"):
         depth *= a["R"] * a["S"]
     if "dw_ptr" in a:
-        return math.ceil(a["q"] / block_k) * block_k / a["q"] if "WHOLE" in a else 1.0
+        sides = ((a["q"], a["COLUMNS"]), (a["n"], block_k // a["COLUMNS"])) if "COLUMNS" in a else ()
+        return float(math.prod(math.ceil(size / side) * side / size for size, side in sides))
     return float(math.ceil(depth / block_k) * block_k / max(1, depth))
 
 

@@ -160,7 +160,10 @@ def _strips(which: str, g: Conv2dGeometry, itemsize: int, block_m: int) -> Work:
         return replace(work, columns=strips.TAPS, joint=joint)
     rows = strips.rows_of(g)
     tall, joint, fill = rows + strips.TAPS - 1, rows * strips.TAPS, (3,)
-    work = Work(g.c, g.k, g.q, g.n * g.p / rows, g.s, itemsize, tall, True, "always", SEVERAL)
+    size = strips.strips_tile(which, itemsize)[2]
+    work = Work(
+        g.c, g.k, size, strips.strips_count(g.n, g.p, g.q, size, rows), g.s, itemsize, tall, True, "always", SEVERAL
+    )
     return replace(work, columns=rows, joint=joint, fill=fill)
 
 

@@ -32,10 +32,10 @@ def columns_of(n: int, q: int, size: int) -> int:
     return min(sides, key=lambda side: (-(-q // side) * -(-n // (size // side)), -side))
 
 
-def strips_count(n: int, p: int, q: int, size: int) -> int:
-    """Programs that cover n maps of p x q with tiles of ROWS rows of `size` pixels."""
+def strips_count(n: int, p: int, q: int, size: int, rows: int = ROWS) -> int:
+    """Strips of so many rows of `size` pixels that cover n maps of p x q."""
     columns = columns_of(n, q, size)
-    return -(-p // ROWS) * -(-q // columns) * -(-n // (size // columns))
+    return -(-p // rows) * -(-q // columns) * -(-n // (size // columns))
 
 
 def suits_strips(which: str, g: Conv2dGeometry, itemsize: int, card: Card) -> bool:

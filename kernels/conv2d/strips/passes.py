@@ -102,12 +102,14 @@ def _window(g: Conv2dGeometry) -> dict[str, int]:
 def wgrad(dy: Tensor, x: Tensor, dw: Tensor, partial: Tensor, g: Conv2dGeometry, plan: Plan) -> None:
     """The partial sums of dw [k, c, 3, s] over `plan.splits` parts of the strips."""
     tile = plan.block
+    columns = columns_of(g.n, g.q, tile.block_k)
+    images = tile.block_k // columns
     launch_gemm(
         strips_wgrad_kernel,
         plan.splits * g.s * math.ceil(g.c / tile.block_m) * math.ceil(g.k / tile.block_n),
         tile,
-        dy_desc=descriptors.strips(dy, tile.block_k, tile.block_n),
-        x_desc=descriptors.strips(x, tile.block_k, tile.block_m),
+        dy_desc=descriptors.strips(dy, columns, tile.block_n, images),
+        x_desc=descriptors.strips(x, columns, tile.block_m, images),
         dw_ptr=partial,
         n=g.n,
         k=g.k,
@@ -118,6 +120,7 @@ def wgrad(dy: Tensor, x: Tensor, dw: Tensor, partial: Tensor, g: Conv2dGeometry,
         **strides("dw", dw, "kcrs"),
         **_window(g),
         ROWS=rows_of(g),
-        WHOLE=g.q % tile.block_k == 0,
+        COLUMNS=columns,
+        WHOLE=g.q % columns == 0,
         PRECISION=descriptors.precision(dy.dtype, False),
     )

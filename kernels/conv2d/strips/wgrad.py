@@ -3,7 +3,7 @@
 dw[split][r, s][M, N] = sum over the split's strips of x[h + r, w + s][K, M]^T @ dy[p, q][K, N]
 M = c   input channels
 N = k   output channels
-K = q   BLOCK_K adjacent pixels of a row, for each of the ROWS rows of a strip
+K = q   adjacent pixels of a row, of some images where a row has fewer than BLOCK_K, for each of a strip's ROWS rows
 
 One program: a column s of taps with its three rows, which all read the same tiles: ROWS of dy and ROWS + 2 of x make
 3 * ROWS products. A row of either tile is adjacent in memory, and what lies outside of the image TMA fills with zeros,
@@ -46,24 +46,27 @@ def strips_wgrad_kernel(
     PAD_W: tl.constexpr,
     DIL_W: tl.constexpr,
     ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
     WHOLE: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """ROWS divides p. WHOLE: BLOCK_K divides q."""
+    """ROWS divides p. COLUMNS: adjacent pixels of each image. WHOLE: they divide q."""
+    IMAGES: tl.constexpr = BLOCK_K // COLUMNS
     NUM_M: tl.constexpr = (C + BLOCK_M - 1) // BLOCK_M
     num_n = tl.cdiv(k, BLOCK_N)
     i_c, i_k, s = place(tl.program_id(0) % (NUM_M * num_n * S), NUM_M, num_n, S)
     i_split = tl.program_id(0) // (NUM_M * num_n * S)
     num_p = p // ROWS
-    num_q = tl.cdiv(q, BLOCK_K)
-    first, last = share(n * num_p * num_q, i_split, splits)
+    num_q = tl.cdiv(q, COLUMNS)
+    first, last = share(tl.cdiv(n, IMAGES) * num_p * num_q, i_split, splits)
     i_row = first // num_q
-    o_q = (first - i_row * num_q) * BLOCK_K
-    i_n = i_row // num_p
-    o_p = (i_row - i_n * num_p) * ROWS
+    o_q = (first - i_row * num_q) * COLUMNS
+    i_image = i_row // num_p
+    o_p = (i_row - i_image * num_p) * ROWS
+    i_n = i_image * IMAGES
     o_c = i_c * BLOCK_M
     o_k = i_k * BLOCK_N
 
@@ -71,7 +74,7 @@ def strips_wgrad_kernel(
     b_1 = b_0
     b_2 = b_0
     for _ in range(first, last):
-        m_k = (o_q + tl.arange(0, BLOCK_K) < q)[None, :]
+        m_k = (o_q + tl.arange(0, BLOCK_K) % COLUMNS < q)[None, :]
         o_h = o_p - PAD_H
         o_w = o_q + s * DIL_W - PAD_W
         b_x0 = _turned(x_desc, i_n, o_h, o_w, o_c, m_k, WHOLE, BLOCK_M, BLOCK_K)
@@ -87,10 +90,10 @@ def strips_wgrad_kernel(
         b_0 = waited(b_0)
         b_1 = waited(b_1)
         b_2 = waited(b_2)
-        o_q += BLOCK_K
+        o_q += COLUMNS
         o_p += (o_q >= q) * ROWS
         o_q = tl.where(o_q >= q, 0, o_q)
-        i_n += o_p == p
+        i_n += (o_p == p) * IMAGES
         o_p = tl.where(o_p == p, 0, o_p)
 
     o_c += tl.arange(0, BLOCK_M)
