@@ -70,7 +70,7 @@ def finish(session: Any, chosen: list[Any], args: argparse.Namespace) -> int:
     done = session.done() if args.resume else set()
     todo = [case for case in chosen if case.name not in done]
     left = list(todo)
-    if todo and session.device.type == "cuda":
+    if todo and session.device.type == "cuda" and not args.check:
         from bench.ahead import compile_ahead
 
         print(compile_ahead(todo, session.device, args.minutes * 60 * AHEAD), flush=True)
