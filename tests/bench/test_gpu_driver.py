@@ -153,6 +153,15 @@ def test_finished_steps_stay_finished_and_a_new_commit_starts_anew(tmp_path, cap
     assert len(calls) == 3
 
 
+def test_a_step_waits_for_a_call_in_which_it_can_end(tmp_path, capsys):
+    given = []
+    step = Step("one", 0.1, lambda visit, seconds: given.append(seconds) or Outcome(True, True, "said"), least=90.0)
+    assert drive([step], load(tmp_path, 1, "cuda", "abc")) == 0
+    assert "one: waiting: no time left" in capsys.readouterr().out
+    assert drive([step], load(tmp_path, 2, "cuda", "abc")) == 0
+    assert given == [90.0]
+
+
 def test_outcomes_of_another_commit_are_set_aside(tmp_path):
     load(tmp_path, 1, "cuda", "abc").save()
     (tmp_path / "tests.jsonl").write_text('{"test": "a", "outcome": "passed"}\n')
