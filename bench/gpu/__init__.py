@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -76,6 +77,13 @@ class Step:
     least: float = LEAST_SECONDS
 
 
+def _ends_with_its_parent() -> None:
+    """Linux: a driver that is killed takes its child along, which would else go on beside the next call's."""
+    if sys.platform == "linux":
+        parent_death_signal = 1
+        ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)
+
+
 def child(command: Sequence[str], log: Path, environment: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
     """Starts a command in its own process group from the repository's root, its output appended to `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -89,6 +97,7 @@ def child(command: Sequence[str], log: Path, environment: dict[str, str] | None 
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=_ends_with_its_parent,
         )
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -140,6 +141,26 @@ def test_a_file_that_cannot_be_read_costs_no_other_test(suite, tmp_path):
     (suite / "test_it.py").write_text("def test_good(): pass\n")
     outcome = shards.correctness(load(tmp_path, 1, "cpu", "abc"), 60)
     assert outcome.finished and not outcome.right and "1 failed, 1 passed" in outcome.said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems tell no child of its parent's end")
+def test_a_driver_that_is_killed_takes_its_child_along(tmp_path):
+    start = f"from bench.gpu import child; import pathlib, time; log = pathlib.Path({str(tmp_path / 'log')!r})"
+    wait = "print(child(['sleep', '600'], log).pid, flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", f"{start}\n{wait}"], stdout=subprocess.PIPE, cwd=ROOT) as driver:
+        assert driver.stdout is not None
+        grandchild = int(driver.stdout.readline())
+        os.kill(grandchild, 0)
+        driver.kill()
+    end = time.monotonic() + 10
+    while _is_running(grandchild) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not _is_running(grandchild)
+
+
+def _is_running(process):
+    status = Path(f"/proc/{process}/status")
+    return status.exists() and "zombie" not in status.read_text()
 
 
 def test_finished_steps_stay_finished_and_a_new_commit_starts_anew(tmp_path, capsys):
