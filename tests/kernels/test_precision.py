@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -14,6 +15,10 @@ import kernels
 from kernels.common.jit import nearest_tf32
 from kernels.common.launch import launch, record
 from kernels.conv2d.common import descriptors
+from kernels.conv2d.plans.choose import force_plan
+from kernels.conv2d.plans.plan import PASSES, Plan, batch_tiles
+from kernels.conv2d.plans.strips import strips_tile
+from kernels.conv2d.plans.tiles import Tile
 from tests.kernels.paths import Path
 from tests.kernels.problems import conv, judge, make
 
@@ -122,9 +127,15 @@ def test_tma_rounds_operands_and_no_result(triton: Path, dtype: torch.dtype, mon
     w = torch.empty((256, 256, 3, 3), dtype=dtype).to(memory_format=form).requires_grad_()
     w_1 = torch.empty((256, 256, 1, 1), dtype=dtype, requires_grad=True)
     with kernels.backend("triton"), record() as launches:
-        kernels.conv2d(x, w, padding=1).sum().backward()
         kernels.conv2d(x, w_1).sum().backward()
-        kernels.conv2d_relu_pool2d(x, w, padding=1)
+        for algorithm in ("batch", "strips"):
+            with ExitStack() as forced:
+                for which in PASSES:
+                    batch = batch_tiles(which, dtype.itemsize)[0]
+                    tile = batch if algorithm == "batch" else Tile(*strips_tile(which, dtype.itemsize))
+                    forced.enter_context(force_plan(which, Plan(algorithm, tile, True)))
+                kernels.conv2d(x, w, padding=1).sum().backward()
+                kernels.conv2d_relu_pool2d(x, w, padding=1)
     rounded = {
         (launch.kernel.__name__, name): value.round_f32_to_tf32
         for launch in launches
@@ -132,7 +143,8 @@ def test_tma_rounds_operands_and_no_result(triton: Path, dtype: torch.dtype, mon
         if hasattr(value, "round_f32_to_tf32")
     }
     assert {kernel for kernel, _ in rounded} == {
-        *(f"batch_{which}_kernel" for which in ("fprop", "fprop_pool", "dgrad", "wgrad")),
+        *(f"batch_{which}_kernel" for which in PASSES),
+        *(f"strips_{which}_kernel" for which in ("fprop", "fprop_pool", "wgrad")),
         "matmul_kernel",
     }
     for (kernel, name), value in rounded.items():
