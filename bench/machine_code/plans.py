@@ -158,7 +158,7 @@ def faults(row: dict[str, Any]) -> list[str]:
     # A box of several pixels is a matrix in registers only, which are loaded once for each block of K. Strips want one
     # operand there, which takes twice the loads where it is masked.
     several = row["tile"].get("BOX_ROWS", 1) * row["tile"].get("BOX_COLUMNS", 1) > 1
-    most = loop.get("wgmma", 0) * (2 if row["kernel"].startswith("strips") else several)
+    most = loop.get("wgmma", 0) * (2 if str(row.get("kernel", "")).startswith("strips") else several)
     halves = row["dtype"] in ("float16", "bfloat16") and "tma_load" in loop and "wgmma" in loop
     if halves and loop.get("shared_load", 0) > most:
         found.append("operands through registers")
