@@ -20,6 +20,8 @@ from kernels.conv2d.plans.plan import PROGRAMS
 
 TILE = 2048
 """Numbers that a program reads at a time, 16 of a thread: so many loads of 16 bytes are under way at once."""
+MAXNREG = 128
+"""Registers a thread: left to itself, NVIDIA's assembler may keep a few float64 numbers on the stack instead."""
 LEAST = 8
 """Adjacent numbers of a part that a program takes at least: what memory reads at once."""
 
@@ -78,6 +80,7 @@ def reduce(partial: Tensor, out: Tensor, bias: Tensor | None = None, relu: bool 
     launch(
         reduce_splits_kernel,
         math.ceil(numel / (TILE // parts)),
+        maxnreg=MAXNREG,
         partial_ptr=partial,
         bias_ptr=partial if bias is None else bias,
         out_ptr=out,
