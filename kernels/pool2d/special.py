@@ -27,7 +27,7 @@ AROUND = (3, 5)
 ROWS = 4
 """Rows that a lane of stride1.py goes down: of 3x3 windows six are read for four written."""
 MAXNREG = 255
-"""Registers a thread of stride1.py and of whole planes' maxima: left to itself, NVIDIA's assembler keeps a few of 52 on the stack."""
+"""Registers a thread where NVIDIA's assembler, left to itself, keeps a few of 52 on the stack."""
 SQUARES = (((2, 2), (0, 0)), ((3, 3), (0, 0)), ((3, 3), (1, 1)))
 """Windows and paddings of stride2.py."""
 
