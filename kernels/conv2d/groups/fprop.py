@@ -130,10 +130,12 @@ def groups_fprop_kernel(
         b_x = tl.load(p_x + o_x, mask=m_x[:, None] & m_k[None, :], other=0.0)
         b_w = tl.load(p_w + (r * (STEP_H * S) + s * STEP_W) * WIDTH, mask=m_w, other=0.0)
         b_y = dot(b_x, b_w, b_y, PRECISION)
-    # Seldom entered. A branch around the loops would take more registers.
+    # Seldom entered. A branch around the loops would take more registers; so would choosing a group after the load, but
+    # for groups that end within 8 bytes, and float32.
+    CHOOSE: tl.constexpr = IN % 4 != 0 or x_ptr.dtype.element_ty.primitive_bitwidth != 16
     found = tl.max(tl.where(b_y != b_y, 1, 0), axis=None)
     for group in tl.range(0, PACK * found, num_stages=1):
-        m_own = (o_k // IN == group)[None, :] & m_k[None, :]
+        m_own = (o_k // IN == group)[None, :]
         b_own = tl.zeros((BLOCK_M, BLOCK_N), ACC)
         for tap in tl.range(0, num_r * num_s * found, num_stages=1):
             r = tl.where(num_s == MOST_S, tap // MOST_S, tap // LESS_S)
@@ -141,7 +143,10 @@ def groups_fprop_kernel(
             bit = r * MOST_S + s
             m_x = tap_inside(b_taps, o_h, o_w, m_m, h, w, bit, r, s, MOST_R * MOST_S, NEXT_H, NEXT_W)
             o_x = tl.multiple_of((zero + r * NEXT_H) * stride_x_h + (zero + s * NEXT_W) * stride_x_w, CHUNK)
-            b_x = tl.load(p_x + o_x, mask=m_x[:, None] & m_own, other=0.0)
+            m_group = m_k[None, :] if CHOOSE else m_own & m_k[None, :]
+            b_x = tl.load(p_x + o_x, mask=m_x[:, None] & m_group, other=0.0)
+            if CHOOSE:
+                b_x = tl.where(m_own, b_x, 0.0)
             b_w = tl.load(p_w + (r * (STEP_H * S) + s * STEP_W) * WIDTH, mask=m_w, other=0.0)
             b_own = dot(b_x, b_w, b_own, PRECISION)
         b_y = tl.where((o_n // OUT == group)[None, :], b_own, b_y)

@@ -46,6 +46,7 @@ def depthwise_kernel(
     TAP_H: tl.constexpr,
     TAP_W: tl.constexpr,
     FLIP: tl.constexpr,
+    TAPS_FIRST: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     RELU: tl.constexpr,
     INDEX: tl.constexpr,
@@ -71,14 +72,19 @@ def depthwise_kernel(
     o_w = o_q * (COLS * DOWN_W) + FIRST_W
     p_x = x_ptr + ((o_n * stride_x_n + o_h * stride_x_h + o_w * stride_x_w) * WIDE)[:, None] + o_c * stride_x_c
 
-    b_flat = ()
-    for v in tl.static_range(R * S):
-        o_v = o_lane * (R * S) + (v * WIDE + tl.arange(0, WIDE))[None, :]
-        b_v = tl.load(w_ptr + o_v, mask=m[:, None], other=0.0)
-        b_flat = b_flat + columns(b_v, WIDE)
     b_w = ()
-    for tap in tl.static_range(R * S):
-        b_w = b_w + (tile(b_flat, R * S - 1 - tap if FLIP else tap, R * S, WIDE),)
+    if TAPS_FIRST:
+        for tap in tl.static_range(R * S):
+            o_tap = o_c + (zero + (R * S - 1 - tap if FLIP else tap)) * (blocks_c * WIDE)
+            b_w = b_w + (tl.load(w_ptr + o_tap, mask=m[:, None], other=0.0),)
+    else:
+        b_flat = ()
+        for v in tl.static_range(R * S):
+            o_v = o_lane * (R * S) + (v * WIDE + tl.arange(0, WIDE))[None, :]
+            b_v = tl.load(w_ptr + o_v, mask=m[:, None], other=0.0)
+            b_flat = b_flat + columns(b_v, WIDE)
+        for tap in tl.static_range(R * S):
+            b_w = b_w + (tile(b_flat, R * S - 1 - tap if FLIP else tap, R * S, WIDE),)
 
     b_first = tl.zeros((BLOCK, WIDE), ACC)
     if HAS_BIAS:
@@ -86,13 +92,15 @@ def depthwise_kernel(
     b_y = ()
     for _ in tl.static_range(ROWS * UP_H * COLS * UP_W):
         b_y = b_y + (b_first,)
+    b_rows = ()
+    for i in tl.static_range(NUM_H):
+        b_rows = b_rows + (((o_h + i >= 0) & (o_h + i < h))[:, None],)
     # Columns outside: the weights of one column of the window at a time are live as ACC.
     for j in tl.static_range(NUM_W):
-        m_w = m & (o_w + j >= 0) & (o_w + j < w)
+        m_w = (m & (o_w + j >= 0) & (o_w + j < w))[:, None]
         for i in tl.static_range(NUM_H):
-            m_x = (m_w & (o_h + i >= 0) & (o_h + i < h))[:, None]
             o_x = ((zero + i) * stride_x_h + (zero + j) * stride_x_w) * WIDE
-            b_x = tl.load(p_x + o_x, mask=m_x, other=0.0).to(ACC)
+            b_x = tl.load(p_x + o_x, mask=b_rows[i] & m_w, other=0.0).to(ACC)
             b_next = ()
             for t in tl.static_range(ROWS * UP_H):
                 for u in tl.static_range(COLS * UP_W):
@@ -103,7 +111,7 @@ def depthwise_kernel(
                         and TAP_W + UP_W * j - DOWN_W * u < S
                     ):
                         b_tap = b_w[(TAP_H + UP_H * i - DOWN_H * t) * S + TAP_W + UP_W * j - DOWN_W * u].to(ACC)
-                        b_next = b_next + (b_y[t * (COLS * UP_W) + u] + b_x * b_tap,)
+                        b_next = b_next + (tl.fma(b_x, b_tap, b_y[t * (COLS * UP_W) + u]),)
                     else:
                         b_next = b_next + (b_y[t * (COLS * UP_W) + u],)
             b_y = b_next

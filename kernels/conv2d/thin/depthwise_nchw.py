@@ -102,7 +102,7 @@ def depthwise_nchw_kernel(
                         and TAP_W + UP_W * j - DOWN_W * u < S
                     ):
                         b_tap = b_w[(TAP_H + UP_H * i - DOWN_H * t) * S + TAP_W + UP_W * j - DOWN_W * u]
-                        b_next = b_next + (b_y[t * UP_W + u] + b_x * b_tap,)
+                        b_next = b_next + (tl.fma(b_x, b_tap.broadcast_to(BLOCK, WIDE), b_y[t * UP_W + u]),)
                     else:
                         b_next = b_next + (b_y[t * UP_W + u],)
             b_y = b_next

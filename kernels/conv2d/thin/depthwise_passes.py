@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import triton.language as tl
 from torch import Tensor
 
 from kernels.common.arithmetic import accumulator, index
 from kernels.common.launch import launch
 from kernels.common.layout import is_channels_last
 from kernels.conv2d.common.arguments import strides, undilated_window
+from kernels.conv2d.common.pack import channels_innermost
 from kernels.conv2d.common.splits import partial_sums, reduce
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.few import streams
@@ -23,6 +25,9 @@ WINDOW_BYTES, BLOCK_BYTES, SUM_BYTES = 400, 256, 288
 """Registers of a lane, in bytes: for its weights and for its block of outputs; for its sums of the weight gradient."""
 LOADS = 64
 """Reads of a lane in NCHW; of more, element by element, ptxas keeps some on the stack."""
+FEW_TAPS = 25
+"""Weights of more taps, or with 64-bit offsets, are copied in the order of the taps first: lanes read neighbours, and
+each weight when it is due, which takes fewer registers and a third of the time to compile."""
 BLOCK = 128
 ROWS = 4
 """Output rows of a lane in NCHW, and in the weight gradient without a stride, which needs more input for each."""
@@ -61,15 +66,19 @@ def _stream(
     n, c, p, q = y.shape
     up = g.stride if backward else (1, 1)
     rows, cols = _block(g.r * g.s, up)
-    wide = min(_wide(y, g.r * g.s, WINDOW_BYTES), _wide(y, rows * up[0] * cols * up[1], BLOCK_BYTES))
+    wide = _wide(y, rows * up[0] * cols * up[1], BLOCK_BYTES)
+    many, offsets = g.r * g.s > FEW_TAPS, index(x, w, y)
+    if not many or g.stride != (1, 1):
+        wide = min(wide, _wide(y, g.r * g.s, 2 * WINDOW_BYTES if many else WINDOW_BYTES))
     wide = _unit(x, wide, 1)
     blocks_p, blocks_q = math.ceil(p / (rows * up[0])), math.ceil(q / (cols * up[1]))
     items = n * blocks_p * blocks_q * (c // wide)
+    taps_first = many or offsets is tl.int64
     launch(
         depthwise_kernel,
         math.ceil(items / BLOCK),
         x_ptr=x,
-        w_ptr=w.contiguous(),
+        w_ptr=channels_innermost(w.reshape(1, c, g.r, g.s)) if taps_first else w.contiguous(),
         bias_ptr=x if bias is None else bias,
         y_ptr=y,
         items=items,
@@ -82,9 +91,10 @@ def _stream(
         blocks_c=c // wide,
         **_unit_strides("x", x, "nchw", wide, "c"),
         **_window(g, backward, rows, cols),
+        TAPS_FIRST=taps_first,
         HAS_BIAS=bias is not None,
         RELU=relu,
-        INDEX=index(x, w, y),
+        INDEX=offsets,
         ACC=accumulator(x),
         WIDE=wide,
         ROWS=rows,
@@ -177,7 +187,8 @@ def _wgrad(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry) -> None:
 
 def _wgrad_nchw(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry) -> None:
     """dw in NCHW: small maps have fewer lanes a program."""
-    wide = 16 // dy.element_size()
+    # Of 8 columns that lie 4 apart ptxas keeps 16 bytes on the stack on sm_90.
+    wide = 4 if g.stride[1] == 4 and dy.element_size() < 8 else 16 // dy.element_size()
     rows = max(1, (ROWS if g.r * g.s <= 25 else ROWS // 2) // g.stride[0])
     unit = _unit(x, wide, 3)
     wide = _narrowed(wide, unit, g.s, g.stride[1], (rows - 1) * g.stride[0] + g.r)
@@ -219,7 +230,7 @@ def _wgrad_nchw(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry) -> None:
 
 def _block(taps: int, up: tuple[int, int]) -> tuple[int, int]:
     """Rows and columns of a lane in channels_last before UP: more where more outputs share an input."""
-    tall, broad = (2, 2) if taps <= 9 and up == (1, 1) else (4, 2)
+    tall, broad = (4, 2) if 9 < taps <= FEW_TAPS or (taps <= 9 and up != (1, 1)) else (2, 2)
     return max(1, tall // up[0]), max(1, broad // up[1])
 
 

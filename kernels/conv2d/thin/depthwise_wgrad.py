@@ -90,7 +90,7 @@ def depthwise_wgrad_kernel(
                         and (i - tap // S) % STRIDE_H == 0
                         and (i - tap // S) // STRIDE_H < ROWS
                     ):
-                        b_next = b_next + (b_dw[tap] + b_x * b_dy[(i - tap // S) // STRIDE_H],)
+                        b_next = b_next + (tl.fma(b_x, b_dy[(i - tap // S) // STRIDE_H], b_dw[tap]),)
                     else:
                         b_next = b_next + (b_dw[tap],)
                 b_dw = b_next
@@ -178,7 +178,9 @@ def depthwise_nchw_wgrad_kernel(
                 b_sum = b_dw[tap]
                 if i - tap // S >= 0 and (i - tap // S) % STRIDE_H == 0 and (i - tap // S) // STRIDE_H < ROWS:
                     for v in tl.static_range(WIDE):
-                        b_sum += b_row[LEAD + tap % S + v * STRIDE_W] * b_dy[(i - tap // S) // STRIDE_H * WIDE + v]
+                        b_sum = tl.fma(
+                            b_row[LEAD + tap % S + v * STRIDE_W], b_dy[(i - tap // S) // STRIDE_H * WIDE + v], b_sum
+                        )
                 b_next = b_next + (b_sum,)
             b_dw = b_next
     p_dw = dw_ptr + i_split * c * (R * S) + i_c * (R * S)
