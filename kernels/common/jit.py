@@ -71,37 +71,6 @@ def rounded_tf32(b, PORTABLE: tl.constexpr):
 
 
 @triton.jit
-def through_registers(b):
-    """b itself, which Hopper's tensor cores then take from registers: the compiler leaves an operand as it was loaded
-    in shared memory, and looks no further than an instruction that it does not know."""
-    if _UPCAST:
-        return b
-    return tl.inline_asm_elementwise(
-        "mov.b32 $0, $1;", "=r,r", [b], dtype=b.dtype, is_pure=True, pack=32 // b.dtype.primitive_bitwidth
-    )
-
-
-@triton.jit
-def waited(b_acc):
-    """A sum of `dot`, for which Hopper's tensor cores are waited. Where products with an operand in registers went on
-    beyond the end of a loop's step, ptxas would wait for every single instruction of them: 48 times a step, not 12."""
-    if _UPCAST:
-        return b_acc
-    return tl.inline_asm_elementwise("mov.b32 $0, $1;", "=r,r", [b_acc], dtype=b_acc.dtype, is_pure=True, pack=1)
-
-
-@triton.jit
-def masked_registers(b, m):
-    """through_registers with zeros where not `m`."""
-    if _UPCAST:
-        return tl.where(m, b, 0.0)
-    b_m = tl.where(m, -1, 0).to(tl.int16 if b.dtype.primitive_bitwidth == 16 else tl.int32)
-    return tl.inline_asm_elementwise(
-        "and.b32 $0, $1, $2;", "=r,r,r", [b, b_m], dtype=b.dtype, is_pure=True, pack=32 // b.dtype.primitive_bitwidth
-    )
-
-
-@triton.jit
 def dot(b_a, b_b, b_acc, PRECISION: tl.constexpr):
     """b_acc + b_a @ b_b, summed in b_acc's dtype.
 
@@ -204,3 +173,34 @@ def first_tap(o, STRIDE: tl.constexpr, DILATION: tl.constexpr, STEP: tl.constexp
     for i in tl.static_range(STEP):
         tap = tl.where((o - (STEP - 1 - i) * DILATION) % STRIDE == 0, STEP - 1 - i, tap)
     return tap
+
+
+@triton.jit
+def through_registers(b):
+    """b itself, which Hopper's tensor cores then take from registers: the compiler leaves an operand as it was loaded
+    in shared memory, and looks no further than an instruction that it does not know."""
+    if _UPCAST:
+        return b
+    return tl.inline_asm_elementwise(
+        "mov.b32 $0, $1;", "=r,r", [b], dtype=b.dtype, is_pure=True, pack=32 // b.dtype.primitive_bitwidth
+    )
+
+
+@triton.jit
+def waited(b_acc):
+    """A sum of `dot`, for which Hopper's tensor cores are waited. Where products with an operand in registers went on
+    beyond the end of a loop's step, ptxas would wait for every single instruction of them: 48 times a step, not 12."""
+    if _UPCAST:
+        return b_acc
+    return tl.inline_asm_elementwise("mov.b32 $0, $1;", "=r,r", [b_acc], dtype=b_acc.dtype, is_pure=True, pack=1)
+
+
+@triton.jit
+def masked_registers(b, m):
+    """through_registers with zeros where not `m`."""
+    if _UPCAST:
+        return tl.where(m, b, 0.0)
+    b_m = tl.where(m, -1, 0).to(tl.int16 if b.dtype.primitive_bitwidth == 16 else tl.int32)
+    return tl.inline_asm_elementwise(
+        "and.b32 $0, $1, $2;", "=r,r,r", [b, b_m], dtype=b.dtype, is_pure=True, pack=32 // b.dtype.primitive_bitwidth
+    )
