@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map
 
 from kernels.backend import CPU, TRITON, backend, current_backend, path, unsupported
 from kernels.common.device import assume_card, card_of
-from kernels.common.launch import Launch, record
+from kernels.common.launch import Launch, record, spills
 from kernels.cpu import explain as cpu
 from kernels.lenet.op import ARITHMETIC
 from kernels.tuned.router import Verdict, listen
@@ -46,14 +46,16 @@ def _line(call: Launch) -> str:
     if call.arguments.get("PRECISION", "ieee") != "ieee":
         tile["products"] = call.arguments["PRECISION"]
     options = ", ".join(f"{name}={value}" for name, value in {**tile, **call.options}.items())
-    return f"  {call.kernel.__name__}: {call.grid} programs, {options}"
+    spilled = f", {spills(call)} registers on the stack" if spills(call) else ""
+    return f"  {call.kernel.__name__}: {call.grid} programs, {options}{spilled}"
 
 
 def explain(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanation:
     """Which path, kernels and tiles `function(*args, **kwargs)` would take, without running a kernel.
 
     `function` is one of this package's; the arguments are checked as in the call itself, and raise as there. Where they
-    require gradients, the kernels of the backward pass are named as well.
+    require gradients, the kernels of the backward pass are named as well. A program that has run on a card here says so
+    if it keeps registers on the stack.
     """
     x = args[0] if args else kwargs.get("input")
     way = path(x)

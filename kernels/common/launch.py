@@ -97,6 +97,28 @@ def launch(
 
 def start(call: Launch) -> Any:
     """Run a launch by Triton's public interface; the compiled kernel, or None from the interpreter."""
+    compiled = _start(call)
+    if getattr(compiled, "n_spills", 0):
+        _spills[_program(call)] = compiled.n_spills
+    return compiled
+
+
+def spills(call: Launch) -> int:
+    """Registers that the program of a launch keeps on the stack, by what the driver reported when it first ran here; 0
+    of one that has not."""
+    return _spills.get(_program(call), 0)
+
+
+_spills: dict[Any, int] = {}
+
+
+def _program(call: Launch) -> tuple[Any, ...]:
+    """What of a launch sets its program apart: kernel, compile-time constants and options."""
+    constants = ((name, str(value)) for name, value in call.arguments.items() if name.isupper())
+    return call.kernel.__name__, *constants, *call.options.items()
+
+
+def _start(call: Launch) -> Any:
     device = next(tensors_of(call.arguments)).device
     if device.type == "cuda" and device.index != torch.cuda.current_device():
         with torch.cuda.device(device):

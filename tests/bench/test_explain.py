@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from bench.machine_code.compile import CARDS
 from bench.machine_code.plans import PRECISIONS
 from bench.machine_code.table import products
 from bench.tune import Target, passes_of
-from kernels.common.device import assume_card
+from kernels.common import launch
+from kernels.common.device import assume_card, cpu_as_card
 from kernels.common.launch import Launch
 from kernels.conv2d.common.arguments import planning_card
 from kernels.conv2d.plans.choose import plan
@@ -92,6 +94,36 @@ def test_every_bucket_is_explained(precision: str, last: bool) -> None:
                     wrong.append(f"{target.name}: {chosen} is not in\n{found}")
     assert len(seen) > 500
     assert not wrong, f"{len(wrong)} of {len(seen)}:\n" + "\n".join(wrong[:3])
+
+
+def test_a_program_that_spilled_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the driver has reported it, of this program and of no other."""
+
+    def explained(**options: int) -> kernels.Explanation:
+        with kernels.backend("triton"):
+            return kernels.explain(kernels.conv2d, torch.empty(2, 64, 9, 9), torch.empty(32, 64, 3, 3), **options)
+
+    before = explained()
+    call = next(each for each in before.launches if "BLOCK_K" in each.arguments)
+
+    class Compiled:
+        """What a launch returns on a card."""
+
+        __name__ = call.kernel.__name__
+        n_spills = 6
+
+        def __getitem__(self, _: Any) -> Any:
+            return lambda **_: self
+
+    monkeypatch.setattr(launch, "_spills", {})
+    assert "on the stack" not in str(before)
+    with cpu_as_card():
+        launch.start(replace(call, kernel=Compiled()))
+    found = str(explained()).splitlines()
+    assert [line for line in found if line.endswith("6 registers on the stack")] == [
+        line for line in found if line.startswith(f"  {call.kernel.__name__}:")
+    ]
+    assert "on the stack" not in str(explained(padding=1))
 
 
 def test_only_the_gradients_that_are_asked_for_are_explained() -> None:
