@@ -162,7 +162,7 @@ def faults(row: dict[str, Any]) -> list[str]:
     halves = row["dtype"] in ("float16", "bfloat16") and "tma_load" in loop and "wgmma" in loop
     if halves and loop.get("shared_load", 0) > most:
         found.append("operands through registers")
-    narrow = loop.get("load", 0) + loop.get("async_copy", 0) - loop.get("async_copy_16", 0)
+    narrow = sum(loop.get(kind, 0) - loop.get(f"{kind}_16", 0) for kind in ("load", "async_copy"))
     if narrow and _reads_wide(row):
         found.append(f"{narrow} copies of less than 16 bytes")
     return found

@@ -13,7 +13,7 @@ from kernels.common.device import H100, Card
 STEP = {2: 64, 4: 32, 8: 16}
 """Products of a step by element size: 128 bytes of a row."""
 FMA_STEP = 16
-"""And of float32 by multiply-adds, whose operands of a whole step lie in registers."""
+"""And of float32 by multiply-adds, whose operands of a whole step lie in registers, where sums take many of them."""
 HALF_STEP = 32
 """And of half precision where channels end in half a step, or are read one by one."""
 Sizes = tuple[tuple[int, int], ...]
@@ -66,7 +66,10 @@ def tiles(which: str, itemsize: int, card: Card = H100, wide: bool = True, far: 
     """
     if card.tf32x3:
         return _tf32x3_tiles(which, card, far)
-    found = _sized((WIDE if wide else NARROW)[which], SHORT[which] if wide else (), which, itemsize, card, wide)
+    sizes = (WIDE if wide else NARROW)[which]
+    if card.fma and not far:  # a column that is not needed takes as long as one that is
+        sizes = tuple(dict.fromkeys((*sizes, (32, 16), *(((16, 32),) if which == "wgrad" else ()))))
+    found = _sized(sizes, SHORT[which] if wide else (), which, itemsize, card, wide)
     # The accumulators of a thread. Where float32 is rounded to TF32 in registers there are fewer left.
     most = 0 if far else 16 if not wide else 32 if itemsize == 4 and not card.tma else 64
     if far:
@@ -92,8 +95,9 @@ def _sized(sizes: Sizes, short: Sizes, which: str, itemsize: int, card: Card, wi
         sizes = ((32, 32), (32, 16)) if which == "fprop_pool" else ((32, 32),)
     elif itemsize == 4 and not card.tma:  # rounds to TF32 in registers
         sizes = tuple((m, n) for m, n in sizes if n <= (32 if which == "fprop_pool" else 64) and (wide or m <= 32))
-    step = FMA_STEP if card.fma else STEP[itemsize] if wide else min(HALF_STEP, STEP[itemsize])
-    found = [(m, n, step) for m, n in sizes]
+    step = STEP[itemsize] if wide else min(HALF_STEP, STEP[itemsize])
+    sums = 4 if which == "fprop_pool" else 1
+    found = [(m, n, FMA_STEP if card.fma and sums * m * n > 32 * 32 else step) for m, n in sizes]
     found += [(m, n, HALF_STEP) for m, n in short] if itemsize == 2 else []
     # The fused pool's largest tile spills where two of its stages fit and three do not (sm_86, sm_89).
     least = 3 if which == "fprop_pool" and itemsize == 2 else 2

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from kernels.common.device import H100
 from kernels.common.launch import record
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.choose import force_plan
@@ -52,7 +53,8 @@ def _launched(case: Problem, tensors: list[torch.Tensor | None]) -> set[str]:
 
 
 def _shipped() -> list[tuple[str, torch.dtype, Tile]]:
-    return [(p, dtype, tile) for p in PASSES for dtype in DTYPES for tile in rows_tiles(p, dtype.itemsize)]
+    cards = [(H100, dtype) for dtype in DTYPES] + [(replace(H100, tma=False, fma=True), torch.float32)]
+    return [(p, dtype, tile) for p in PASSES for card, dtype in cards for tile in rows_tiles(p, dtype.itemsize, card)]
 
 
 @pytest.mark.parametrize("which, dtype, tile", _shipped(), ids=lambda v: str(v).replace("torch.", ""))

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from kernels.common.device import H100
 from kernels.common.launch import record
 from kernels.conv2d.forward import fprop_pool
 from kernels.conv2d.geometry import Conv2dGeometry, resolve_padding
@@ -25,6 +26,7 @@ from tests.kernels.problems import DTYPES, Problem, conv, make
 # More pixels, channels and products than some tiles hold, and a multiple of none.
 WIDE = {"x": (2, 35, 7, 9), "w": (37, 35, 2, 2)}
 FLAT = {"x": (2, 5, 9, 8), "w": (19, 5, 3, 2)}
+FMA = replace(H100, tma=False, fma=True)
 GROUPED = {"x": (1, 40, 5, 6), "w": (34, 20, 2, 2), "groups": 2}
 
 
@@ -35,10 +37,10 @@ def tf32_plans(float32_is_exact_on_a_card: None) -> None:
 
 
 def _shipped() -> list[tuple[str, torch.dtype, Tile]]:
-    every = [(p, dtype, wide) for p in PASSES for dtype in DTYPES for wide in (True, False)]
-    return list(
-        dict.fromkeys((p, dtype, tile) for p, dtype, wide in every for tile in tiles(p, dtype.itemsize, wide=wide))
-    )
+    cards = [(H100, dtype) for dtype in DTYPES] + [(FMA, torch.float32)]
+    every = [(p, card, dtype, wide) for p in PASSES for card, dtype in cards for wide in (True, False)]
+    found = [(p, dtype, tile) for p, card, dtype, wide in every for tile in tiles(p, dtype.itemsize, card, wide)]
+    return list(dict.fromkeys(found))
 
 
 def _problem(which: str, x: tuple[int, ...], w: tuple[int, ...], *, relu: bool, **options: int) -> Problem:
