@@ -140,6 +140,7 @@ def _stride2(x: Tensor, y: Tensor, code: Tensor, g: Pool2dGeometry, **options: A
     launch(
         stride2_pool_kernel,
         math.ceil(y.numel() / size),
+        maxnreg=MAXNREG,
         x_ptr=x,
         y_ptr=y,
         code_ptr=code,
