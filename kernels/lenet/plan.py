@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from kernels.common.signature import apart
 from kernels.lenet.geometry import LeNetGeometry
-from kernels.lenet.style import Style
+
+if TYPE_CHECKING:  # it imports Triton, which a machine without a card may lack
+    from kernels.lenet.style import Style
 
 RESIDENT = 2
 """Programs that a multiprocessor holds at once, from the machine code; of LATENCY's, twice as wide, it holds one."""
