@@ -72,6 +72,8 @@ def tiles(which: str, itemsize: int, card: Card = H100, wide: bool = True, far: 
     found = _sized(sizes, SHORT[which] if wide else (), which, itemsize, card, wide)
     # The accumulators of a thread. Where float32 is rounded to TF32 in registers there are fewer left.
     most = 0 if far else 16 if not wide else 32 if itemsize == 4 and not card.tma else 64
+    if which == "fprop_pool" and wide and itemsize == 2 and not far:
+        most = 128  # eight warps of 64 x 64 keep 8 bytes on the stack on sm_80
     if far:
         found = found[1 if card.fma else 0 : 2] if wide else found[-1:]
     return [_with_warps(tile, which, itemsize, most) for tile in found]
