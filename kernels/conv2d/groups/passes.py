@@ -15,6 +15,9 @@ from kernels.conv2d.plans.plan import Plan
 from kernels.conv2d.plans.tiles import Tile
 from kernels.conv2d.thin.passes import per_split
 
+MAXNREG = 255
+"""All that a thread of eight warps can have."""
+
 
 def fprop(x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, g: Conv2dGeometry, relu: bool, tile: Tile) -> None:
     """y [n, k, p, q]; x and y have adjacent channels, w is dense with them."""
@@ -83,6 +86,7 @@ def _launch(
         groups_fprop_kernel,
         math.ceil(pixels / tile.block_m) * phases * math.ceil(k / columns),
         tile,
+        maxnreg=MAXNREG,
         x_ptr=x,
         w_ptr=w,
         bias_ptr=x if bias is None else bias,

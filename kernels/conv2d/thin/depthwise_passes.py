@@ -29,6 +29,8 @@ FEW_TAPS = 25
 """Weights of more taps, or with 64-bit offsets, are copied in the order of the taps first: lanes read neighbours, and
 each weight when it is due, which takes fewer registers and a third of the time to compile."""
 BLOCK = 128
+MAXNREG = 255
+"""All that a thread can have: for sm_100 the assembler would rather put rows on the stack."""
 ROWS = 4
 """Output rows of a lane in NCHW, and in the weight gradient without a stride, which needs more input for each."""
 
@@ -65,11 +67,10 @@ def _stream(
     """y from x in channels_last."""
     n, c, p, q = y.shape
     up = g.stride if backward else (1, 1)
-    rows, cols = _block(g.r * g.s, up)
-    wide = _wide(y, rows * up[0] * cols * up[1], BLOCK_BYTES)
     many, offsets = g.r * g.s > FEW_TAPS, index(x, w, y)
-    if not many or g.stride != (1, 1):
-        wide = min(wide, _wide(y, g.r * g.s, 2 * WINDOW_BYTES if many else WINDOW_BYTES))
+    rows, cols = _block(g.r * g.s, up, many and offsets is tl.int64)
+    wide = _wide(y, rows * up[0] * cols * up[1], BLOCK_BYTES)
+    wide = min(wide, _wide(y, g.r * g.s, 2 * WINDOW_BYTES if many else WINDOW_BYTES))
     wide = _unit(x, wide, 1)
     blocks_p, blocks_q = math.ceil(p / (rows * up[0])), math.ceil(q / (cols * up[1]))
     items = n * blocks_p * blocks_q * (c // wide)
@@ -143,6 +144,7 @@ def _stream_nchw(
         WIDE=wide,
         ROWS=rows,
         BLOCK=BLOCK,
+        maxnreg=MAXNREG,
     )
 
 
@@ -228,9 +230,10 @@ def _wgrad_nchw(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry) -> None:
     reduce(partial, dw)
 
 
-def _block(taps: int, up: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of a lane in channels_last before UP: more where more outputs share an input."""
-    tall, broad = (4, 2) if 9 < taps <= FEW_TAPS or (taps <= 9 and up != (1, 1)) else (2, 2)
+def _block(taps: int, up: tuple[int, int], narrow: bool) -> tuple[int, int]:
+    """Rows and columns of a lane in channels_last before UP: more where more outputs share an input, unless addresses
+    take the registers (narrow)."""
+    tall, broad = (4, 2) if (taps > 9 or up != (1, 1)) and not narrow else (2, 2)
     return max(1, tall // up[0]), max(1, broad // up[1])
 
 
