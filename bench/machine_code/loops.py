@@ -1,8 +1,8 @@
 """Main loops on sm_90 beside what prototypes of the same loops had there: `bench inspect --loops`.
 
 The prototypes were compiled before this package was written, to see what Triton can do; the matrix product had none,
-and is held to the batch kernel's. A count of instructions is no time, but more of them a product than these mean that
-something is computed which need not be.
+and is held to the batch kernel's; nor had strips, which are held to what they were when they were written. A count of
+instructions is no time, but more of them a product than these mean that something is computed which need not be.
 """
 
 from __future__ import annotations
