@@ -36,6 +36,10 @@ class Card:
     fma: bool = False
 
 
+PROGRAMS = 264
+"""Programs that fill a large card twice (2 x 132 multiprocessors): the aim when work is cut finer."""
+MAXNREG = 255
+"""All the registers that a thread of up to eight warps can have, for launches that would else use the stack."""
 H100 = Card(232_448, True, fast_tf32=True)
 """Where no card says otherwise (the interpreter, recorded launches), plans are those of an H100."""
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from kernels.common.layout import empty, is_channels_last
+from kernels.common.splits import partial_sums, reduce
 from kernels.conv2d.batch import passes as batch
 from kernels.conv2d.common.arguments import (
     chunk,
@@ -17,7 +18,6 @@ from kernels.conv2d.common.arguments import (
     window,
 )
 from kernels.conv2d.common.pack import both_innermost, both_outermost, channels_outermost, dense_channels_innermost
-from kernels.conv2d.common.splits import partial_sums, reduce
 from kernels.conv2d.gather.fprop import fprop_kernel
 from kernels.conv2d.gather.fprop_pool import fprop_pool_kernel
 from kernels.conv2d.geometry import Conv2dGeometry

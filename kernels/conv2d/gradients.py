@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kernels.common.layout import empty
+from kernels.common.splits import partial_sums, reduce
 from kernels.conv2d.batch import passes as batch
 from kernels.conv2d.common.arguments import (
     chunk,
@@ -19,7 +20,6 @@ from kernels.conv2d.common.arguments import (
     window,
 )
 from kernels.conv2d.common.pack import both_innermost, channels_outermost, dense_channels_innermost
-from kernels.conv2d.common.splits import partial_sums, reduce
 from kernels.conv2d.gather.dgrad import dgrad_kernel
 from kernels.conv2d.gather.wgrad import wgrad_kernel
 from kernels.conv2d.geometry import Conv2dGeometry

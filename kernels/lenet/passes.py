@@ -11,6 +11,7 @@ import torch
 import triton
 from torch import Tensor
 
+from kernels.common.device import MAXNREG
 from kernels.common.launch import launch
 from kernels.lenet import plan
 from kernels.lenet.backward import backward_kernel
@@ -22,8 +23,6 @@ from kernels.lenet.style import FORWARD_PACKED, PACKED, WGRAD_TILES, Style, kept
 from kernels.lenet.wgrad import wgrad_kernel
 
 PACK_BLOCK = 512
-MAXNREG = 255
-"""All that a thread can have: two programs of 128 threads, or one of 256, fill a multiprocessor."""
 REDUCE_BLOCK = 128
 
 

@@ -12,10 +12,10 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.common.arithmetic import accumulator, index
+from kernels.common.device import MAXNREG, PROGRAMS
 from kernels.common.launch import launch
 from kernels.common.layout import is_channels_last
-from kernels.conv2d.common.splits import partial_sums, reduce
-from kernels.conv2d.plans.plan import PROGRAMS
+from kernels.common.splits import partial_sums, reduce
 from kernels.pool2d.arguments import NEAR, THREADS, block, chunk, comparable
 from kernels.pool2d.geometry import Pool2dGeometry
 from kernels.pool2d.global_pool import global_avg_pool_kernel, global_max_pool_kernel, global_pool_backward_kernel
@@ -26,8 +26,6 @@ AROUND = (3, 5)
 """Sides of the windows of stride1.py."""
 ROWS = 4
 """Rows that a lane of stride1.py goes down: of 3x3 windows six are read for four written."""
-MAXNREG = 255
-"""Registers a thread where NVIDIA's assembler, left to itself, keeps a few of 52 on the stack."""
 SQUARES = (((2, 2), (0, 0)), ((3, 3), (0, 0)), ((3, 3), (1, 1)))
 """Windows and paddings of stride2.py."""
 

@@ -13,7 +13,7 @@ and every tap's columns are found among the registers that a lane has.
 import triton
 import triton.language as tl
 
-from kernels.conv2d.thin.lanes import columns, tile
+from kernels.common.columns import columns, tile
 from kernels.pool2d.lanes import added, met, places
 
 

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from kernels.common.arithmetic import index
 from kernels.common.layout import empty
+from kernels.common.splits import partial_sums, reduce
 from kernels.conv2d.batch.dgrad import batch_dgrad_kernel
 from kernels.conv2d.batch.fprop import batch_fprop_kernel
 from kernels.conv2d.batch.fprop_pool import batch_fprop_pool_kernel
 from kernels.conv2d.batch.wgrad import batch_wgrad_kernel
 from kernels.conv2d.common import descriptors
 from kernels.conv2d.common.arguments import launch_gemm, strides, window
-from kernels.conv2d.common.splits import partial_sums, reduce
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.box import Box, box_of
 from kernels.conv2d.plans.plan import Plan

@@ -18,11 +18,11 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.common.arithmetic import accumulator, index
+from kernels.common.device import PROGRAMS
 from kernels.common.jit import unravel
 from kernels.common.launch import launch
 from kernels.common.layout import empty, memory_format
-from kernels.conv2d.common.splits import partial_sums, reduce
-from kernels.conv2d.plans.plan import PROGRAMS
+from kernels.common.splits import partial_sums, reduce
 
 TILE = 2048
 """Elements of a program in channels_last, of at most CHANNELS channels."""

@@ -6,6 +6,7 @@ import math
 
 from torch import Tensor
 
+from kernels.common.device import MAXNREG
 from kernels.conv2d.common.arguments import chunk, launch_gemm, numerics, strides, window
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.groups.fprop import groups_fprop_kernel
@@ -14,9 +15,6 @@ from kernels.conv2d.plans.few import group_block, group_pack
 from kernels.conv2d.plans.plan import Plan
 from kernels.conv2d.plans.tiles import Tile
 from kernels.conv2d.thin.passes import per_split
-
-MAXNREG = 255
-"""All that a thread of eight warps can have."""
 
 
 def fprop(x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, g: Conv2dGeometry, relu: bool, tile: Tile) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from kernels.common.device import H100, Card
+from kernels.common.device import H100, PROGRAMS, Card
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.box import suits_boxes
 from kernels.conv2d.plans.cost import Work, groups_work, work_of
@@ -31,8 +31,6 @@ from kernels.conv2d.plans.strips import strips_tile, suits_strips
 from kernels.conv2d.plans.tiles import Tile, rows_tiles, tiles
 
 PASSES = ("fprop", "fprop_pool", "dgrad", "wgrad")
-PROGRAMS = 264
-"""Programs that fill a large card twice (2 x 132 multiprocessors): the aim when work is cut finer."""
 GROUP_ROWS = 128
 """Rows of a tile in the weight gradient of packed groups: input channels for as many taps as make so many."""
 BATCH_CHANNELS, BATCH_IMAGES = 128, 64

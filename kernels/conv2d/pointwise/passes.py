@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from kernels.common.layout import empty
+from kernels.common.splits import partial_sums, reduce
 from kernels.conv2d.common import descriptors
 from kernels.conv2d.common.arguments import launch_gemm, tiles
-from kernels.conv2d.common.splits import partial_sums, reduce
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.plan import Plan
 from kernels.conv2d.pointwise.matmul import matmul_kernel

@@ -15,9 +15,10 @@ import triton.language as tl
 
 from kernels.common.jit import dot, relu, through_registers, waited
 from kernels.conv2d.common.pool_epilogue import pooled
+from kernels.conv2d.plans import strips
 
-ROWS = tl.constexpr(4)
-TAPS = tl.constexpr(3)
+ROWS = tl.constexpr(strips.ROWS)
+TAPS = tl.constexpr(strips.TAPS)
 
 
 @triton.jit

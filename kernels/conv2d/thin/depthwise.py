@@ -11,8 +11,8 @@ Which tap joins an x and a y is known when compiling, so that no stride wastes a
 import triton
 import triton.language as tl
 
+from kernels.common.columns import columns, tile
 from kernels.common.jit import relu, unravel
-from kernels.conv2d.thin.lanes import columns, tile
 
 
 @triton.jit

@@ -9,8 +9,8 @@ from one plane to the next, so that small maps leave none idle.
 import triton
 import triton.language as tl
 
+from kernels.common.columns import columns, tile
 from kernels.common.jit import relu, unravel
-from kernels.conv2d.thin.lanes import columns, tile
 
 
 @triton.jit

@@ -9,14 +9,14 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.common.arithmetic import accumulator, index
+from kernels.common.device import MAXNREG, PROGRAMS
 from kernels.common.launch import launch
 from kernels.common.layout import is_channels_last
+from kernels.common.splits import partial_sums, reduce
 from kernels.conv2d.common.arguments import strides, undilated_window
 from kernels.conv2d.common.pack import channels_innermost
-from kernels.conv2d.common.splits import partial_sums, reduce
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.few import streams
-from kernels.conv2d.plans.plan import PROGRAMS
 from kernels.conv2d.thin.depthwise import depthwise_kernel
 from kernels.conv2d.thin.depthwise_nchw import depthwise_nchw_kernel
 from kernels.conv2d.thin.depthwise_wgrad import depthwise_nchw_wgrad_kernel, depthwise_wgrad_kernel
@@ -29,8 +29,6 @@ FEW_TAPS = 25
 """Weights of more taps, or with 64-bit offsets, are copied in the order of the taps first: lanes read neighbours, and
 each weight when it is due, which takes fewer registers and a third of the time to compile."""
 BLOCK = 128
-MAXNREG = 255
-"""All that a thread can have: for sm_100 the assembler would rather put rows on the stack."""
 ROWS = 4
 """Output rows of a lane in NCHW, and in the weight gradient without a stride, which needs more input for each."""
 

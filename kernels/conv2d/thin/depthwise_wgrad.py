@@ -10,8 +10,8 @@ the lanes of a program have the same channel and WIDE adjacent columns each, and
 import triton
 import triton.language as tl
 
+from kernels.common.columns import columns
 from kernels.common.jit import unravel
-from kernels.conv2d.thin.lanes import columns
 
 
 @triton.jit

@@ -9,8 +9,8 @@ from torch import Tensor
 from kernels.common.arithmetic import accumulator, index
 from kernels.common.launch import launch
 from kernels.common.layout import is_channels_last
+from kernels.common.splits import partial_sums, reduce
 from kernels.conv2d.common.arguments import DIRECT_BLOCK, strides, window
-from kernels.conv2d.common.splits import partial_sums, reduce
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.few import streams
 from kernels.conv2d.thin import depthwise_passes as depthwise

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kernels.common.launch import record
-from kernels.conv2d.common.splits import partial_sums, reduce
+from kernels.common.splits import partial_sums, reduce
 from tests.compare import assert_exact
 from tests.kernels.paths import Path
 

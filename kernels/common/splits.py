@@ -14,9 +14,9 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.common.arithmetic import accumulator, index
+from kernels.common.device import PROGRAMS
 from kernels.common.jit import relu
 from kernels.common.launch import launch
-from kernels.conv2d.plans.plan import PROGRAMS
 
 TILE = 2048
 """Numbers that a program reads at a time, 16 of a thread: so many loads of 16 bytes are under way at once."""
