@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,19 @@ def test_imports_go_one_way(top: str) -> None:
         if module.split(".")[0] in above
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_folders_of_kernels_import_one_way() -> None:
+    """No two folders need each other; a `geometry`, the checked problem, is everybody's."""
+    needs: dict[str, set[str]] = {}
+    for file in PACKAGES["kernels"]:
+        parts = file.relative_to(ROOT / "kernels").parts
+        if len(parts) > 1:
+            modules = (module.split(".") for module in _imported(ast.parse(file.read_text())))
+            found = {m[1] for m in modules if m[0] == "kernels" and len(m) > 2 and m[2] != "geometry"}
+            needs.setdefault(parts[0], set()).update(found - {parts[0]})
+    assert len(needs) > 8
+    TopologicalSorter(needs).prepare()  # CycleError names the folders
 
 
 def test_torchvision_is_never_needed() -> None:
