@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map
 
 from kernels.backend import CPU, TRITON, backend, current_backend, path, unsupported
 from kernels.common.device import assume_card, card_of
-from kernels.common.launch import Launch, record, spills
+from kernels.common.launch import Launch, record, settled
 from kernels.cpu import explain as cpu
 from kernels.lenet.op import ARITHMETIC
 from kernels.tuned.router import Verdict, listen
@@ -45,8 +45,9 @@ def _line(call: Launch) -> str:
     tile = {name: value for name, value in call.arguments.items() if name.startswith(("BLOCK", "BOX"))}
     if call.arguments.get("PRECISION", "ieee") != "ieee":
         tile["products"] = call.arguments["PRECISION"]
-    options = ", ".join(f"{name}={value}" for name, value in {**tile, **call.options}.items())
-    spilled = f", {spills(call)} registers on the stack" if spills(call) else ""
+    known = settled(call)
+    options = ", ".join(f"{name}={value}" for name, value in {**tile, **known.options}.items())
+    spilled = f", {known.spills} registers on the stack" if known.spills else ""
     return f"  {call.kernel.__name__}: {call.grid} programs, {options}{spilled}"
 
 

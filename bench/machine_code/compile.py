@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +17,7 @@ from triton.compiler import ASTSource
 
 from kernels.common.device import Card
 from kernels.common.launch import Launch
+from kernels.common.registers import Options, settle
 
 TARGETS: dict[str, Any] = {
     **{f"sm_{cap}": GPUTarget("cuda", cap, 32) for cap in (80, 86, 89, 90, 100, 120)},
@@ -38,19 +43,26 @@ _TYPES = {
     torch.int32: "*i32",
     torch.int64: "*i64",
 }
+_TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 _LISTED = str if triton.__version__.startswith("3.6.") else object
 """Constants of this type have an empty list of attributes in what Triton's launcher compiles."""
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """Machine code of one launch: `code` is the cubin or hsaco, `text` Triton's lower forms by name."""
+    """Machine code of one launch: `code` is the cubin or hsaco, `text` Triton's lower forms by name.
+
+    registers: of a thread. stack: its bytes. maxnreg: the registers that were named, or None.
+    """
 
     target: str
     code: bytes
     text: dict[str, str]
     shared: int
     num_warps: int
+    registers: int
+    stack: int
+    maxnreg: int | None
 
 
 def _specialize(kernel: Any, arguments: dict[str, Any]) -> tuple[dict[str, str], dict[Any, Any], dict[Any, Any]]:
@@ -81,7 +93,10 @@ def _specialize(kernel: Any, arguments: dict[str, Any]) -> tuple[dict[str, str],
 
 
 def compile_launch(launch: Launch, target: str) -> Compiled:
-    """Compile `launch` for one of TARGETS. Needs a process without TRITON_INTERPRET; raises what Triton raises."""
+    """Compile `launch` for one of TARGETS, with the registers that it would name there (kernels/common/registers.py).
+
+    Needs a process without TRITON_INTERPRET; raises what Triton raises.
+    """
     arguments = launch.arguments
     if target.startswith("gfx"):  # what input_precision gives there
         portable = {
@@ -90,7 +105,35 @@ def compile_launch(launch: Launch, target: str) -> Compiled:
         arguments = {**arguments, **portable}
     signature, constants, attributes = _specialize(launch.kernel, arguments)
     source = ASTSource(fn=launch.kernel, signature=signature, constexprs=constants, attrs=attributes)
-    compiled = triton.compile(source, target=TARGETS[target], options=dict(launch.options))
-    code = compiled.asm.get("cubin") or compiled.asm.get("hsaco")
-    text = {name: value for name, value in compiled.asm.items() if isinstance(value, str)}
-    return Compiled(target, code, text, compiled.metadata.shared, compiled.metadata.num_warps)
+
+    def make(options: Options) -> Compiled:
+        compiled = triton.compile(source, target=TARGETS[target], options=dict(options))
+        code = compiled.asm.get("cubin") or compiled.asm.get("hsaco")
+        text = {name: value for name, value in compiled.asm.items() if isinstance(value, str)}
+        facts, named = compiled.metadata, options.get("maxnreg")
+        return Compiled(target, code, text, facts.shared, facts.num_warps, *_usage(target, code, text), named)
+
+    if target.startswith("gfx"):
+        return make(launch.options)
+    return settle(launch.options, make, lambda made: (made.registers, made.stack))[1]
+
+
+def _usage(target: str, code: bytes, text: dict[str, str]) -> tuple[int, int]:
+    """Registers of a thread and bytes of its stack."""
+    if target.startswith("gfx"):
+        values = {name: int(value) for name, value in re.findall(r"\.(\w+):\s+(\d+)", text["amdgcn"])}
+        return values.get("vgpr_count", 0), values.get("private_segment_fixed_size", 0)
+    usage = tool("cuobjdump", code, "-res-usage")
+    found = re.search(r"REG:(\d+) STACK:(\d+)", usage)
+    if found is None:
+        raise RuntimeError(f"cuobjdump gave no resource usage for {target}: {usage[:200]}")
+    return int(found[1]), int(found[2])
+
+
+def tool(name: str, code: bytes, *options: str) -> str:
+    """What one of NVIDIA's tools, which come with Triton, says of a cubin."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(code)
+        file.flush()
+        done = subprocess.run([str(_TOOLS / name), *options, file.name], capture_output=True, text=True, check=True)
+    return done.stdout + done.stderr

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-import triton
+from bench.machine_code.compile import Compiled, tool
 
-from bench.machine_code.compile import Compiled
-
-_TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 _PATTERNS = {
     "wgmma": r"\bHGMMA",
     "mma": r"\b[HDI]MMA\b|\bHMMA",
@@ -54,17 +48,10 @@ def read(compiled: Compiled) -> Report:
     """The report of NVIDIA machine code or, with fewer facts, of AMD's."""
     if compiled.target.startswith("gfx"):
         return _read_amd(compiled)
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(compiled.code)
-        file.flush()
-        usage = _run("cuobjdump", "-res-usage", file.name)
-        lines = _run("nvdisasm", "-c", file.name).splitlines()
-    found = re.search(r"REG:(\d+) STACK:(\d+)", usage)
-    if found is None:
-        raise RuntimeError(f"cuobjdump gave no resource usage for {compiled.target}: {usage[:200]}")
+    lines = disassembly(compiled.code, "-c")
     loops = [count(body) for body in _loops(lines)]
     loop = max(loops, key=_weight, default={})
-    return Report(int(found[1]), int(found[2]), compiled.shared, compiled.num_warps, count(lines), loop)
+    return Report(compiled.registers, compiled.stack, compiled.shared, compiled.num_warps, count(lines), loop)
 
 
 def count(lines: Iterable[str]) -> dict[str, int]:
@@ -76,15 +63,7 @@ def count(lines: Iterable[str]) -> dict[str, int]:
 
 def disassembly(code: bytes, *options: str) -> list[str]:
     """nvdisasm's lines for a cubin."""
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(code)
-        file.flush()
-        return _run("nvdisasm", *options, file.name).splitlines()
-
-
-def _run(tool: str, *arguments: str) -> str:
-    done = subprocess.run([str(_TOOLS / tool), *arguments], capture_output=True, text=True, check=True)
-    return done.stdout + done.stderr
+    return tool("nvdisasm", code, *options).splitlines()
 
 
 def _loops(lines: list[str]) -> list[list[str]]:
@@ -108,9 +87,6 @@ def _weight(loop: dict[str, int]) -> tuple[int, int]:
 
 
 def _read_amd(compiled: Compiled) -> Report:
-    text = compiled.text["amdgcn"]
-    values = {name: int(value) for name, value in re.findall(r"\.(\w+):\s+(\d+)", text)}
-    products = len(re.findall(r"\bv_mfma", text))
+    products = len(re.findall(r"\bv_mfma", compiled.text["amdgcn"]))
     total = {"mma": products} if products else {}
-    stack = values.get("private_segment_fixed_size", 0)
-    return Report(values.get("vgpr_count", 0), stack, compiled.shared, compiled.num_warps, total, total)
+    return Report(compiled.registers, compiled.stack, compiled.shared, compiled.num_warps, total, total)

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from bench.machine_code.cases import CASES, flops, launches
 from bench.machine_code.compile import CARDS, compile_launch
 from bench.machine_code.read import Report, read
-from kernels.common.launch import Launch
+from kernels.common.launch import Launch, program_of
 from kernels.common.precision import set_float32_products
 from kernels.common.roofline import LIMITS, Code, predict, step_of
 from kernels.conv2d.plans.plan import PASSES
@@ -94,20 +93,8 @@ def distinct(found: Iterable[Job]) -> list[Job]:
     """The jobs without those that compile to the same program."""
     kept: dict[Any, Job] = {}
     for job in found:
-        arguments = tuple((name, _class(value, name)) for name, value in job.launch.arguments.items())
-        kept.setdefault((job.target, job.launch.kernel.__name__, arguments, str(job.launch.options)), job)
+        kept.setdefault((job.target, program_of(job.launch)), job)
     return list(kept.values())
-
-
-def _class(value: Any, name: str) -> Any:
-    """What the compiler sees of an argument: a tensor's dtype, a constexpr's value, an integer's divisibility."""
-    if isinstance(value, Tensor):
-        return str(value.dtype)
-    if hasattr(value, "block_shape"):
-        return str(value.base.dtype), tuple(value.block_shape)
-    if name.isupper() or not isinstance(value, int):
-        return str(value)
-    return 1 if value == 1 else ("i32" if value < 2**31 else "i64", value % 16 == 0)
 
 
 _jobs: list[Job] = []
@@ -126,11 +113,13 @@ def _row(index: int) -> dict[str, Any]:
         "chunk": job.launch.arguments.get("CHUNK"),
     }
     try:
-        report = read(compile_launch(job.launch, job.target))
+        compiled = compile_launch(job.launch, job.target)
+        report = read(compiled)
     except Exception as error:  # the row says what the compiler said; the caller counts it as a failure
         return head | {"error": f"{type(error).__name__}: {error}"[:500]}
     fits = report.shared <= CARDS[job.target].shared
-    return head | report.as_dict() | {"clean": report.stack == 0 and fits} | bounds(job, report)
+    named = {} if compiled.maxnreg in (None, job.launch.options.get("maxnreg")) else {"named": compiled.maxnreg}
+    return head | report.as_dict() | named | {"clean": report.stack == 0 and fits} | bounds(job, report)
 
 
 def bounds(job: Job, report: Report) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from kernels.common.device import INTERPRET, runs_programs
+from kernels.common.registers import Options, settle
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,8 @@ def launch(
     """Run `kernel` on `grid` programs of its first axis; arguments by name, in signature order.
 
     The programs run on the device of the tensor arguments. Axis 0 alone is used: it allows 2^31 - 1 programs, the
-    other two only 65,535. maxnreg: registers a thread that NVIDIA's assembler may take; without it, it may rather put a
-    few values on the stack to make room for one more program.
+    other two only 65,535. maxnreg: registers a thread that NVIDIA's assembler may take; without it, they are named only
+    for a program that would keep values on the stack (registers.py).
     """
     if grid == 0:
         return
@@ -97,38 +98,68 @@ def launch(
 
 def start(call: Launch) -> Any:
     """Run a launch by Triton's public interface; the compiled kernel, or None from the interpreter."""
-    compiled = _start(call)
-    if getattr(compiled, "n_spills", 0):
-        _spills[_program(call)] = compiled.n_spills
-    return compiled
-
-
-def spills(call: Launch) -> int:
-    """Registers that the program of a launch keeps on the stack, by what the driver reported when it first ran here; 0
-    of one that has not."""
-    return _spills.get(_program(call), 0)
-
-
-_spills: dict[Any, int] = {}
-
-
-def _program(call: Launch) -> tuple[Any, ...]:
-    """What of a launch sets its program apart: kernel, compile-time constants and options."""
-    constants = ((name, str(value)) for name, value in call.arguments.items() if name.isupper())
-    return call.kernel.__name__, *constants, *call.options.items()
-
-
-def _start(call: Launch) -> Any:
     device = next(tensors_of(call.arguments)).device
-    if device.type == "cuda" and device.index != torch.cuda.current_device():
-        with torch.cuda.device(device):
-            return call.kernel[(call.grid,)](**call.arguments, **call.options)
     if INTERPRET:
         with _interpreter:  # it patches triton's own modules while it runs
             return call.kernel[(call.grid,)](**call.arguments, **call.options)
-    if runs_programs(device):
-        return call.kernel[(call.grid,)](**call.arguments, **call.options)
-    raise NotImplementedError(f"a Triton kernel cannot run on {device}: it needs CUDA or TRITON_INTERPRET=1")
+    if not runs_programs(device):
+        raise NotImplementedError(f"a Triton kernel cannot run on {device}: it needs CUDA or TRITON_INTERPRET=1")
+    if device.type == "cuda" and device.index != torch.cuda.current_device():
+        with torch.cuda.device(device):
+            return call.kernel[(call.grid,)](**call.arguments, **_settled(call, device).options)
+    return call.kernel[(call.grid,)](**call.arguments, **_settled(call, device).options)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """How a program runs: its options, and the registers that it keeps on the stack by what the driver reports."""
+
+    options: Options
+    spills: int = 0
+
+
+_known: dict[Any, Settled] = {}
+
+
+def settled(call: Launch) -> Settled:
+    """How the program of a launch runs, if it has run here; else as the launch says."""
+    device = next(tensors_of(call.arguments)).device
+    return _known.get((device, program_of(call))) or Settled(call.options)
+
+
+def _settled(call: Launch, device: torch.device) -> Settled:
+    """The same; a program that has not run is compiled and loaded, so that the driver can say what it keeps on the
+    stack, and is followed by others if it does."""
+    key = device, program_of(call)
+    found = _known.get(key)
+    if found is None:
+
+        def load(options: Options) -> Any:
+            compiled = call.kernel.warmup(grid=(call.grid,), **call.arguments, **options)
+            _ = compiled.run  # what loads it
+            return compiled
+
+        def usage(compiled: Any) -> tuple[int, int]:  # AMD's compiler takes no number of registers
+            return compiled.n_regs, 0 if torch.version.hip else compiled.n_spills
+
+        options, compiled = settle(call.options, load, usage)
+        found = _known[key] = Settled(options, compiled.n_spills)
+    return found
+
+
+def program_of(call: Launch) -> tuple[Any, ...]:
+    """What of a launch sets its program apart: the kernel, what the compiler sees of the arguments, the options."""
+    seen = tuple([_class(name, value) for name, value in call.arguments.items()])
+    return call.kernel.__name__, seen, *call.options.items()
+
+
+def _class(name: str, value: Any) -> Any:
+    """What the compiler sees of an argument: a tensor's dtype, a constexpr's value, an integer's divisibility."""
+    if type(value) is int:
+        return value if value == 1 or name.isupper() else (value < 2**31, value % 16 == 0)
+    if isinstance(value, Tensor):
+        return value.dtype
+    return (value.base.dtype, *value.block_shape) if hasattr(value, "block_shape") else value
 
 
 # --- Triton's private way ---------------------------------------------------------------------------------------------

@@ -96,8 +96,9 @@ def test_every_bucket_is_explained(precision: str, last: bool) -> None:
     assert not wrong, f"{len(wrong)} of {len(seen)}:\n" + "\n".join(wrong[:3])
 
 
-def test_a_program_that_spilled_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once the driver has reported it, of this program and of no other."""
+@pytest.mark.parametrize("helped", [False, True])
+def test_a_program_that_spilled_says_so(monkeypatch: pytest.MonkeyPatch, helped: bool) -> None:
+    """Once the driver has reported it, of this program and of no other; or which registers were named instead."""
 
     def explained(**options: int) -> kernels.Explanation:
         with kernels.backend("triton"):
@@ -105,25 +106,34 @@ def test_a_program_that_spilled_says_so(monkeypatch: pytest.MonkeyPatch) -> None
 
     before = explained()
     call = next(each for each in before.launches if "BLOCK_K" in each.arguments)
+    started: list[dict[str, int]] = []
 
     class Compiled:
-        """What a launch returns on a card."""
+        """What a launch compiles on a card."""
 
         __name__ = call.kernel.__name__
-        n_spills = 6
+        n_regs, n_spills, run = 80, 6, None
 
         def __getitem__(self, _: Any) -> Any:
-            return lambda **_: self
+            return lambda **given: started.append(given)
 
-    monkeypatch.setattr(launch, "_spills", {})
-    assert "on the stack" not in str(before)
+        def warmup(self, *, grid: tuple[int], **given: Any) -> Any:
+            found = Compiled()
+            found.n_spills = 0 if helped and "maxnreg" in given else 6
+            return found
+
+    monkeypatch.setattr(launch, "INTERPRET", False)
+    monkeypatch.setattr(launch, "_known", {})
+    assert "on the stack" not in str(before) and "maxnreg" not in str(before)
     with cpu_as_card():
         launch.start(replace(call, kernel=Compiled()))
+    end = "maxnreg=80" if helped else "6 registers on the stack"
+    assert [given.get("maxnreg") for given in started] == [80 if helped else None]
     found = str(explained()).splitlines()
-    assert [line for line in found if line.endswith("6 registers on the stack")] == [
+    assert [line for line in found if line.endswith(end)] == [
         line for line in found if line.startswith(f"  {call.kernel.__name__}:")
     ]
-    assert "on the stack" not in str(explained(padding=1))
+    assert "on the stack" not in str(explained(padding=1)) and "maxnreg" not in str(explained(padding=1))
 
 
 def test_only_the_gradients_that_are_asked_for_are_explained() -> None:

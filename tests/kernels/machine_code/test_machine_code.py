@@ -256,6 +256,21 @@ def test_plans_that_a_call_may_ship_with_do_not_spill() -> None:
     assert not [row for row in rows if row[-1] != "0"]
 
 
+def test_registers_are_named_for_programs_that_would_spill(directory: str) -> None:
+    """The input gradient by multiply-adds, dilated, in parts: its 128 x 32 tile would keep 24 bytes in the loop."""
+    file = Path(directory) / "named.jsonl"
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "bench", "inspect", "dgrad_kernel", "--arch", "sm_86", "--dtype", "ieee"]
+    command += ["--plans", "1", "--case", "dgrad 64-64 3x3 dilated split", "--processes", "1", "--json", str(file)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    assert len(rows) >= 6 and not any(row["stack"] for row in rows), rows
+    named = [row for row in rows if "named" in row]
+    assert named or version("triton") != "3.7.1", "no program would spill any more: choose another"
+    assert all(row["registers"] <= row["named"] for row in named), named
+
+
 def test_a_spill_is_noticed(directory: str) -> None:
     """The reader of machine code sees a spill where there is one: 1024 live values in a program of one warp."""
     script = """

@@ -190,6 +190,32 @@ def test_a_launcher_that_refuses(driver: NothingDriver, monkeypatch: pytest.Monk
     assert tried == [True, False, True, True]
 
 
+@pytest.mark.parametrize("clean", [1, 2, 3, 9])
+def test_a_program_that_would_spill_is_compiled_again(
+    driver: NothingDriver, monkeypatch: pytest.MonkeyPatch, clean: int
+) -> None:
+    """The first that keeps nothing on the stack is launched, by the public way and after; if none is, the first."""
+    loaded: list[str] = []
+
+    def load(name: str, kernel: bytes, shared: int, device: int) -> tuple[int, int, int, int, int]:
+        """The handle of a function is its number."""
+        loaded.append(name)
+        return 0, len(loaded), 80, 0 if len(loaded) >= clean else 2, 1024
+
+    monkeypatch.setattr(driver.utils, "load_binary", load)
+    monkeypatch.setattr("kernels.common.launch._known", {})
+    x = half(2, 8, 8, 8).float()
+    with record() as found:
+        kernels.avg_pool2d(x, 2)
+    found[0].kernel.device_caches.clear()
+    driver.seen = []
+    for _ in range(3):
+        kernels.avg_pool2d(x, 2)
+    assert loaded == [found[0].kernel.__name__] * min(clean, 4)
+    assert [launch[4] for launch in driver.seen] == [clean if clean <= 4 else 1] * 3
+    assert [is_public(launch) for launch in driver.seen] == [True, not KNOWN, not KNOWN]
+
+
 @pytest.mark.skipif(not KNOWN, reason="another Triton: launches go the public way")
 def test_a_repeated_call_costs_a_fraction_of_the_first(driver: NothingDriver) -> None:
     """Measured 19 times less; a third would already be a lost fast path."""
