@@ -76,7 +76,7 @@ def reduce(partial: Tensor, out: Tensor, bias: Tensor | None = None, relu: bool 
         return
     channels_last = out.dim() == 4 and out.stride(1) == 1
     splits, numel = partial.shape
-    parts = _rows(splits, numel)
+    parts = parts_at_once(splits, numel)
     launch(
         reduce_splits_kernel,
         math.ceil(numel / (TILE // parts)),
@@ -97,7 +97,7 @@ def reduce(partial: Tensor, out: Tensor, bias: Tensor | None = None, relu: bool 
     )
 
 
-def _rows(splits: int, numel: int) -> int:
+def parts_at_once(splits: int, numel: int) -> int:
     """How many parts a program reads at a time: one after the other only where that leaves programs enough.
 
     A power of four, so that few kernels are compiled.

@@ -10,6 +10,7 @@ from torch import Tensor
 from kernels.common.layout import empty
 from kernels.common.splits import partial_sums, reduce
 from kernels.conv2d.batch import passes as batch
+from kernels.conv2d.blocks import passes as blocks
 from kernels.conv2d.common.arguments import (
     chunk,
     launch_gemm,
@@ -117,6 +118,9 @@ def wgrad(dy: Tensor, x: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
         dy, x = both_innermost(dy, x, dense=chosen.algorithm not in ("batch", "strips"))
     if chosen.tile is None:
         thin.wgrad(dy, x, dw, g, chosen.splits)
+        return dw
+    if chosen.algorithm == "blocks":
+        blocks.wgrad(dy, x, dw, g, chosen)
         return dw
     partial = partial_sums(dw, chosen.splits)
     if chosen.algorithm == "matmul":

@@ -27,6 +27,7 @@ KERNELS = {
     "matmul": ("matmul_kernel",) * 4,
     "strips": ("strips_fprop_kernel", "strips_fprop_pool_kernel", "strips_fprop_kernel", "strips_wgrad_kernel"),
     "rows": ("rows_fprop_kernel", "rows_fprop_kernel", "rows_fprop_kernel", "rows_wgrad_kernel"),
+    "blocks": ("blocks_fprop_kernel", "blocks_fprop_kernel", "blocks_fprop_kernel", "blocks_wgrad_kernel"),
     "groups": ("groups_fprop_kernel", "", "groups_fprop_kernel", "groups_wgrad_kernel"),
     "patch": ("patch_fprop_kernel",) * 4,
 }

@@ -77,7 +77,7 @@ def test_a_frozen_tensor_costs_no_pass(triton: Path) -> None:
     assert not started[False, False, False]
     # The input gradient of few channels is a convolution of the output's by turned filters.
     assert started[True, False, False] == {"rows_fprop_kernel"}
-    assert started[False, True, False] == {"rows_wgrad_kernel"}
+    assert started[False, True, False] == {"blocks_wgrad_kernel"}
     assert not started[False, False, True]
 
 

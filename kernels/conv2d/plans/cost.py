@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from kernels.common.device import Card
 from kernels.conv2d.geometry import Conv2dGeometry
-from kernels.conv2d.plans import strips
+from kernels.conv2d.plans import blocks, strips
 from kernels.conv2d.plans.box import SEVERAL, box_of
 from kernels.conv2d.plans.few import group_block, group_pack
 
@@ -31,6 +31,8 @@ SECOND_PASS = 4400.0
 """Cycles of a second pass besides its bytes."""
 FMA = 11
 """A float32 multiply-add on the ordinary units (128 a cycle) against one on tensor cores."""
+COPY = 3500.0
+"""Cycles of a pass that copies besides its bytes."""
 BYTES = 1700.0
 """Bytes a cycle between the chip and its memory."""
 LEAST_STEPS = 4
@@ -48,7 +50,7 @@ class Work:
     it is 0. fill: how often the programs of a cut sum fill the card. itemsize: bytes of an operand's element. wgmma:
     tiles of fewer than 64 rows miss the fast instruction. split: "no"; "may" (a second pass if there are parts);
     "always" (a second pass whatever the parts). slow: a step's cycles against the usual ones.
-    products: that a multiply-add takes. least_steps: that a part has.
+    products: that a multiply-add takes. least_steps: that a part has. before: cycles of a pass that copies operands.
     """
 
     m: int
@@ -66,6 +68,7 @@ class Work:
     columns: int = 1
     joint: int = 0
     fill: tuple[int, ...] = (1, 2)
+    before: float = 0.0
 
     def programs(self, block_m: int, block_n: int) -> int:
         """Tiles of one part of the sum."""
@@ -89,7 +92,7 @@ class Work:
         busy = (self.products * products + FETCH * fetched) / RATE * (block_k * self.itemsize / 128)
         step = STEP + max(LATENCY, busy) * self.slow
         waves = -(-self.programs(block_m, block_n) * parts // WAVE)
-        total = waves * (PROGRAM + step * self.steps(block_k) / parts)
+        total = self.before + waves * (PROGRAM + step * self.steps(block_k) / parts)
         if parts > 1 or self.split == "always":
             unit = 8 if self.itemsize == 8 else 4
             results = self.copies * self.m * self.n * joint // self.columns
@@ -107,8 +110,10 @@ def work_of(
     if card.fma:
         plain = work_of(algorithm, which, g, itemsize, replace(card, fma=False), packed, block_m)
         return replace(plain, products=FMA)
-    if algorithm == "rows" and which == "dgrad":
-        which, g = "fprop", g.turned
+    if algorithm == "blocks":
+        return _blocks(g, itemsize, card.tma)
+    if algorithm == "rows":
+        return _rows(which, g, itemsize, card, packed)
     if algorithm == "batch":
         return _batch(which, g, itemsize, block_m, card)
     if algorithm == "strips":
@@ -148,6 +153,25 @@ def _wgrad(g: Conv2dGeometry, itemsize: int, wgmma: bool, packed: bool) -> Work:
     taps = g.r * g.s
     copies, width = (taps, g.c_group) if packed else (1, g.c_group * taps)
     return Work(g.k_group, width, g.n * g.p * g.q, 1, g.groups * copies, itemsize, wgmma=wgmma, split="always")
+
+
+def _rows(which: str, g: Conv2dGeometry, itemsize: int, card: Card, packed: bool) -> Work:
+    """The product on a copy of the input; in wgrad a step is of one row of pixels."""
+    if which == "dgrad":
+        which, g = "fprop", g.turned
+    product = work_of("gemm", which, g, itemsize, card, packed, 0)
+    copied = COPY + 2 * g.n * g.c * g.h * g.w * itemsize / BYTES
+    if which != "wgrad":
+        return replace(product, before=copied)
+    step = 128 // itemsize
+    return replace(product, before=copied, depth=g.n * g.p * -(-g.q // step) * step)
+
+
+def _blocks(g: Conv2dGeometry, itemsize: int, wgmma: bool) -> Work:
+    """A block of pixels is one element of the sum, and its results are a side."""
+    tall, wide = blocks.block_of(g, itemsize)
+    m, n = blocks.sides(g, tall, wide, itemsize)
+    return Work(m, n, g.n * g.p * g.q // (tall * wide), 1, 1, itemsize, wgmma=wgmma, split="always")
 
 
 def _strips(which: str, g: Conv2dGeometry, itemsize: int, block_m: int) -> Work:

@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from kernels.common.device import H100, PROGRAMS, Card
 from kernels.conv2d.geometry import Conv2dGeometry
+from kernels.conv2d.plans.blocks import blocks_tiles, suits_blocks
 from kernels.conv2d.plans.box import suits_boxes
 from kernels.conv2d.plans.cost import Work, groups_work, work_of
 from kernels.conv2d.plans.few import (
@@ -40,10 +41,10 @@ from this many images on a tile needs one pixel only. With fewer of either the e
 
 @dataclass(frozen=True)
 class Plan:
-    """algorithm: "gemm", "batch", "strips" (rows of a run of pixels), "matmul", "rows" (few channels), "groups" (thin
-    ones, packed), "patch" (a window in registers) or "direct" (other thin groups), the last two without a tile. splits:
-    parts that the sum is cut in. packed: operands have adjacent channels, and the gemm walks K in blocks of them.
-    tf32x3: float32 products are three of TF32."""
+    """algorithm: "gemm", "batch", "strips" (rows of a run of pixels), "matmul", "rows" or "blocks" of pixels (few
+    channels), "groups" (thin ones, packed), "patch" (a window in registers) or "direct" (other thin groups), the last
+    two without a tile. splits: parts that the sum is cut in. packed: operands have adjacent channels, and the gemm
+    walks K in blocks of them. tf32x3: float32 products are three of TF32."""
 
     algorithm: str
     tile: Tile | None
@@ -98,7 +99,8 @@ def _candidates(which: str, g: Conv2dGeometry, itemsize: int, card: Card) -> dic
     """Algorithms that multiply tiles, each with its tiles."""
     far = is_far(which, g, itemsize)
     if suits_rows(which, g):
-        return {"rows": rows_tiles(which, itemsize, card, far)}
+        blocks = {"blocks": blocks_tiles(which, itemsize, card)} if suits_blocks(which, g, itemsize, card) else {}
+        return {"rows": rows_tiles(which, itemsize, card, far), **blocks}
     if card.tma and is_matmul(which, g, itemsize):
         return {"matmul": matmul_tiles(itemsize)}
     batch = {"batch": batch_tiles(which, itemsize, card)} if card.tma and is_batch(which, g, itemsize, card) else {}

@@ -69,14 +69,14 @@ def tiles(which: str, itemsize: int, card: Card = H100, wide: bool = True, far: 
     sizes = (WIDE if wide else NARROW)[which]
     if card.fma and not far:  # a column that is not needed takes as long as one that is
         sizes = tuple(dict.fromkeys((*sizes, (32, 16), *(((16, 32),) if which == "wgrad" else ()))))
-    found = _sized(sizes, SHORT[which] if wide else (), which, itemsize, card, wide)
+    found = sized(sizes, SHORT[which] if wide else (), which, itemsize, card, wide)
     # The accumulators of a thread. Where float32 is rounded to TF32 in registers there are fewer left.
     most = 0 if far else 16 if not wide else 32 if itemsize == 4 and not card.tma else 64
     if which == "fprop_pool" and wide and itemsize == 2 and not far:
         most = 128  # eight warps of 64 x 64 keep 8 bytes on the stack on sm_80
     if far:
         found = found[1 if card.fma else 0 : 2] if wide else found[-1:]
-    return [_with_warps(tile, which, itemsize, most) for tile in found]
+    return [with_warps(tile, which, itemsize, most) for tile in found]
 
 
 def rows_tiles(which: str, itemsize: int, card: Card = H100, far: bool = False) -> list[Tile]:
@@ -85,13 +85,13 @@ def rows_tiles(which: str, itemsize: int, card: Card = H100, far: bool = False) 
     if card.tf32x3:
         found = [t for t in _tf32x3_tiles(which, card, False) if (t.block_m, t.block_n) in ROWS[which]]
         return [replace(t, num_warps=8) for t in (found[-1:] if far else found)]
-    found = _sized(ROWS[which], SHORT_ROWS[which], which, itemsize, card)
+    found = sized(ROWS[which], SHORT_ROWS[which], which, itemsize, card)
     if far:  # four sums of float64 leave no registers for the larger one
         found = found[-1:] if itemsize == 8 else found[:1]
-    return [_with_warps(tile, which, itemsize, 0 if far else 16) for tile in found]
+    return [with_warps(tile, which, itemsize, 0 if far else 16) for tile in found]
 
 
-def _sized(sizes: Sizes, short: Sizes, which: str, itemsize: int, card: Card, wide: bool = True) -> list[Tile]:
+def sized(sizes: Sizes, short: Sizes, which: str, itemsize: int, card: Card, wide: bool = True) -> list[Tile]:
     """Tiles of four warps with as many stages (2 or 3) as shared memory holds."""
     if itemsize == 8:
         sizes = ((32, 32), (32, 16)) if which == "fprop_pool" else ((32, 32),)
@@ -111,7 +111,7 @@ def _sized(sizes: Sizes, short: Sizes, which: str, itemsize: int, card: Card, wi
     return made
 
 
-def _with_warps(tile: Tile, which: str, itemsize: int, most: int) -> Tile:
+def with_warps(tile: Tile, which: str, itemsize: int, most: int) -> Tile:
     """With four warps, or eight where each thread of four would have more than `most` registers of accumulators."""
     registers = tile.block_m * tile.block_n * (4 if which == "fprop_pool" else 1) * (2 if itemsize == 8 else 1)
     return tile if registers <= most * 4 * 32 else replace(tile, num_warps=8)

@@ -14,6 +14,7 @@ from kernels.common.launch import record
 from kernels.conv2d.forward import fprop_pool
 from kernels.conv2d.geometry import Conv2dGeometry, resolve_padding
 from kernels.conv2d.gradients import wgrad
+from kernels.conv2d.plans.blocks import blocks_tiles
 from kernels.conv2d.plans.box import box_of
 from kernels.conv2d.plans.choose import force_plan, plan
 from kernels.conv2d.plans.plan import PASSES, Plan, batch_tiles, matmul_tiles
@@ -227,6 +228,7 @@ def test_the_heuristic_gives_only_shipped_tiles(which: str) -> None:
                 "matmul": matmul_tiles(itemsize),
                 "strips": [Tile(*strips_tile(which, itemsize))],
                 "rows": rows_tiles(which, itemsize),
+                "blocks": blocks_tiles(which, itemsize, H100),
                 "gemm": tiles(which, itemsize, wide=chosen.packed),
                 "patch": [None],
                 "direct": [None],

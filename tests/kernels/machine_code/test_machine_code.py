@@ -30,6 +30,8 @@ KERNELS = {
     "direct_wgrad_kernel",
     "groups_fprop_kernel",
     "groups_wgrad_kernel",
+    "blocks_wgrad_kernel",
+    "blocks_sum_kernel",
     "pack_kernel",
     "pack_two_kernel",
     "patch_fprop_kernel",
