@@ -69,6 +69,10 @@ CASES = (
     Case("depthwise3x3/2 96", _conv(kernels.conv2d, (32, 96, 112, 112), (96, 1, 3, 3), stride=2, groups=96)),
     Case("depthwise7x7 96", _conv(kernels.conv2d, (32, 96, 56, 56), (96, 1, 7, 7), padding=3, groups=96)),
     Case("depthwise5x5/2 96", _conv(kernels.conv2d, (32, 96, 56, 56), (96, 1, 5, 5), padding=2, stride=2, groups=96)),
+    Case(
+        "depthwise3x3 96 dilated",
+        _conv(kernels.conv2d, (32, 96, 56, 56), (96, 1, 3, 3), padding=2, dilation=2, groups=96),
+    ),
     Case("depthwise9x9 96", _conv(kernels.conv2d, (32, 96, 28, 28), (96, 1, 9, 9), padding=4, groups=96)),
     Case("grouped3x3 128/32", _conv(kernels.conv2d, (32, 128, 28, 28), (128, 4, 3, 3), padding=1, groups=32)),
     Case(

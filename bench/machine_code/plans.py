@@ -12,6 +12,7 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
+from bench.machine_code import pools
 from bench.machine_code.compile import CARDS
 from bench.machine_code.table import DTYPES, Job, distinct, products, tile_of
 from cnn.errors import UserError
@@ -62,7 +63,22 @@ SHAPES = {
     "96-96 3x3 depthwise": shape(4, 96, (14, 14), 96, (3, 3), groups=96),
     "96-96 3x3/2 depthwise": shape(4, 96, (14, 14), 96, (3, 3), 2, groups=96),
     "96-96 5x5/2 depthwise": shape(4, 96, (14, 14), 96, (5, 5), 2, groups=96),
+    "96-96 5x5 depthwise": shape(4, 96, (14, 14), 96, (5, 5), groups=96),
     "96-96 7x7 depthwise": shape(4, 96, (14, 14), 96, (7, 7), groups=96),
+    "96-96 7x7/2 depthwise": shape(4, 96, (16, 16), 96, (7, 7), 2, groups=96),
+    "96-96 3x3 depthwise dilated": shape(4, 96, (16, 16), 96, (3, 3), dil=2, groups=96),
+    "96-96 3x3 depthwise dilated by 12": shape(4, 96, (32, 32), 96, (3, 3), dil=12, groups=96),
+    "35-35 5x5 depthwise dilated by 3": shape(3, 35, (9, 7), 35, (5, 5), dil=3, groups=35),
+    "96-96 9x9 depthwise": shape(4, 96, (14, 14), 96, (9, 9), groups=96),
+    "35-35 7x7 depthwise": shape(3, 35, (9, 7), 35, (7, 7), groups=35),
+    "35-35 3x3/4 depthwise": shape(3, 35, (9, 7), 35, (3, 3), 4, groups=35),
+    "36-36 5x2/3 depthwise": shape(3, 36, (9, 12), 36, (5, 2), 3, groups=36),
+    "96-96 3x3 groups 32": shape(4, 96, (14, 14), 96, (3, 3), groups=32),
+    "96-192 3x3 groups 96": shape(4, 96, (14, 14), 192, (3, 3), groups=96),
+    "128-256 3x3/2 groups 64": shape(4, 128, (14, 14), 256, (3, 3), 2, groups=64),
+    "384-96 1x1 groups 8": shape(4, 384, (14, 14), 96, (1, 1), groups=8),
+    "60-20 3x3 groups 5 dilated": shape(3, 60, (9, 7), 20, (3, 3), dil=2, groups=5),
+    "256-16 3x3 groups 2": shape(3, 256, (9, 7), 8, (3, 3), groups=2),
 }
 """Channels that are whole 16-byte chunks or not, one block of them or several, part of one; windows of more than 32
 taps; steps, dilation, groups; too few channels for a matrix product."""
@@ -128,6 +144,11 @@ def _every(target: str, precision: str, passes: tuple[str, ...]) -> Iterator[Job
                 for launch in launches(which, g, dtype, last, plan):
                     layout = "channels_last" if last else "nchw"
                     yield Job(target, f"{which} {name}{_marks(launch)}", precision, layout, launch)
+        if passes == PASSES:
+            for last in (True, False):
+                for name, launch in pools.launches(precision, dtype, last):
+                    layout = "channels_last" if last else "nchw"
+                    yield Job(target, f"pool {name}{_marks(launch)}", precision, layout, launch)
 
 
 def part(found: list[Job], which: str) -> list[Job]:
@@ -160,10 +181,21 @@ def faults(row: dict[str, Any]) -> list[str]:
     halves = row["dtype"] in ("float16", "bfloat16") and "tma_load" in loop and "wgmma" in loop
     if halves and loop.get("shared_load", 0) > most:
         found.append("operands through registers")
-    narrow = sum(loop.get(kind, 0) - loop.get(f"{kind}_16", 0) for kind in ("load", "async_copy"))
+    narrow = _narrow(row)
     if narrow and _reads_wide(row):
         found.append(f"{narrow} copies of less than 16 bytes")
     return found
+
+
+def _narrow(row: dict[str, Any]) -> int:
+    """Copies of a thread in the main loop that are of less than 16 bytes. Packed groups read the weights on their
+    diagonal one by one: there, how many of the map's are missing."""
+    kinds, loop, tile = ("load", "async_copy"), row["loop"], row["tile"]
+    wide = int(sum(loop.get(f"{kind}_16", 0) for kind in kinds))
+    if not str(row.get("kernel", "")).startswith("groups_fprop"):
+        return int(sum(loop.get(kind, 0) for kind in kinds)) - wide
+    size: int = tile["BLOCK_M"] * tile["BLOCK_K"] * PRECISIONS[row["dtype"]].itemsize
+    return max(0, size // (16 * 32 * int(tile["num_warps"])) - wide)
 
 
 def _reads_wide(row: dict[str, Any]) -> bool:
@@ -182,12 +214,19 @@ def _marks(launch: Launch) -> str:
     return "".join(f" {word}" for word, there in words.items() if there)
 
 
+def _plan_of(launch: Launch) -> Iterator[tuple[str, str]]:
+    """What a plan decides of a program: its tile, and how K is walked; of one without a tile what a lane holds."""
+    yield from ((name, str(value)) for name, value in tile_of(launch).items())
+    for name in ("FLAT", "WIDE", "ROWS", "COLS", "UNIT", "V", "UNROLL", "R", "KH", "K", "TAPS", "WANT_CODE"):
+        if name in launch.arguments and (name == "FLAT" or "BLOCK_K" not in launch.arguments):
+            yield name, str(launch.arguments[name])
+
+
 def spread(found: list[Job], each: int) -> list[Job]:
     """At most `each` programs of every plan of a kernel, spread over what else changes them; not the same for all."""
     of_plan: dict[object, list[Job]] = {}
     for job in found:
-        flat = job.launch.arguments.get("FLAT")
-        of_plan.setdefault((job.launch.kernel.__name__, flat, *tile_of(job.launch).items()), []).append(job)
+        of_plan.setdefault((job.launch.kernel.__name__, *_plan_of(job.launch)), []).append(job)
     kept = []
     for i, some in enumerate(of_plan.values()):
         places = {(i + j * len(some) // each) % len(some) for j in range(each)}

@@ -204,3 +204,11 @@ def masked_registers(b, m):
     return tl.inline_asm_elementwise(
         "and.b32 $0, $1, $2;", "=r,r,r", [b, b_m], dtype=b.dtype, is_pure=True, pack=32 // b.dtype.primitive_bitwidth
     )
+
+
+@triton.jit
+def first_of_block(o, SIZE: tl.constexpr, DIL: tl.constexpr):
+    """The first row of block o: blocks of SIZE rows that lie DIL apart, DIL of them side by side before the next."""
+    if DIL == 1:
+        return o * SIZE
+    return o // DIL * (SIZE * DIL) + o % DIL

@@ -84,6 +84,11 @@ def test_a_worse_loop_is_noticed(counts: dict[str, int], good: bool) -> None:
         ({"loop": {"all": 9, "wgmma": 4, "async_copy": 8, "async_copy_16": 6}}, "2 copies of less than 16 bytes"),
         ({"loop": {"all": 9, "wgmma": 4, "load": 3}}, "3 copies of less than 16 bytes"),
         ({"loop": {"all": 9, "wgmma": 4, "load": 3}, "chunk": 1}, None),
+        ({"kernel": "groups_fprop_kernel", "loop": {"load": 9, "async_copy": 4, "async_copy_16": 4}}, None),
+        (
+            {"kernel": "groups_fprop_kernel", "loop": {"load": 9, "async_copy": 4, "async_copy_16": 3}},
+            "1 copies of less than 16 bytes",
+        ),
     ],
 )
 def test_a_fault_is_named(change: dict[str, Any], what: str | None) -> None:

@@ -16,6 +16,10 @@ from kernels.conv2d.plans.plan import Plan
 from kernels.conv2d.plans.tiles import Tile
 from kernels.conv2d.thin.passes import per_split
 
+NARROW = 4
+"""Groups of fewer channels read their weights one by one. Allowed all registers, ptxas takes them and some of the
+stack; by its own rule it takes 110 to 200 of them and no stack."""
+
 
 def fprop(x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, g: Conv2dGeometry, relu: bool, tile: Tile) -> None:
     """y [n, k, p, q]; x and y have adjacent channels, w is dense with them."""
@@ -84,7 +88,7 @@ def _launch(
         groups_fprop_kernel,
         math.ceil(pixels / tile.block_m) * phases * math.ceil(k / columns),
         tile,
-        maxnreg=MAXNREG,
+        maxnreg=MAXNREG if min(sizes["IN"], sizes["OUT"]) >= NARROW else None,
         x_ptr=x,
         w_ptr=w,
         bias_ptr=x if bias is None else bias,

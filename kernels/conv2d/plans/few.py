@@ -45,8 +45,9 @@ def suits_patch(which: str, g: Conv2dGeometry) -> bool:
 
 
 def streams(g: Conv2dGeometry) -> bool:
-    """Whether a convolution is depthwise, and its window small enough to be unrolled."""
-    depthwise = g.c_group == 1 and g.k_group == 1 and g.dilation == (1, 1)
+    """Whether a convolution is depthwise, and its window small enough to be unrolled; stride or dilation of an axis is
+    1, so that pixels which lie a dilation apart are a convolution without one."""
+    depthwise = g.c_group == 1 and g.k_group == 1 and all(1 in pair for pair in zip(g.stride, g.dilation, strict=True))
     return depthwise and g.r * g.s <= STREAM_TAPS and max(g.stride) <= STREAM_STRIDE
 
 

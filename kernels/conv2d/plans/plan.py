@@ -196,4 +196,5 @@ def groups_tiles(which: str, g: Conv2dGeometry, itemsize: int) -> list[Tile]:
         taps = min(max(1, rows // c), 1 << (g.r * g.s - 1).bit_length())
         return [Tile(taps * c, k, 128 // itemsize, 8 if taps * c * k > 32 * 32 else 4, 3)]
     summed, columns = (k, c) if which == "dgrad" else (c, k)
-    return [Tile(64, columns, summed, 4, 3), *([Tile(128, columns, summed, 8, 3)] if itemsize == 2 else [])]
+    tall = [Tile(128, columns, summed, 8, 3)] if itemsize == 2 else []
+    return tall if tall and is_far(which, g, itemsize) else [Tile(64, columns, summed, 4, 3), *tall]

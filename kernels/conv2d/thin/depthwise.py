@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from kernels.common.columns import columns, tile
-from kernels.common.jit import relu, unravel
+from kernels.common.jit import first_of_block, relu, unravel
 
 
 @triton.jit
@@ -45,6 +45,8 @@ def depthwise_kernel(
     NUM_W: tl.constexpr,
     TAP_H: tl.constexpr,
     TAP_W: tl.constexpr,
+    DIL_H: tl.constexpr,
+    DIL_W: tl.constexpr,
     FLIP: tl.constexpr,
     TAPS_FIRST: tl.constexpr,
     HAS_BIAS: tl.constexpr,
@@ -68,23 +70,22 @@ def depthwise_kernel(
     o_n, o_p, o_q = unravel(o_rest, blocks_p, blocks_q)
     o_lane = ((o - o_rest * blocks_c) * WIDE)[:, None]
     o_c = o_lane + tl.arange(0, WIDE)[None, :]
-    o_h = o_p * (ROWS * DOWN_H) + FIRST_H
-    o_w = o_q * (COLS * DOWN_W) + FIRST_W
+    o_t = first_of_block(o_p, ROWS, DIL_H)
+    o_u = first_of_block(o_q, COLS, DIL_W)
+    o_h = o_t * DOWN_H + FIRST_H
+    o_w = o_u * DOWN_W + FIRST_W
     p_x = x_ptr + ((o_n * stride_x_n + o_h * stride_x_h + o_w * stride_x_w) * WIDE)[:, None] + o_c * stride_x_c
 
-    b_w = ()
-    if TAPS_FIRST:
-        for tap in tl.static_range(R * S):
-            o_tap = o_c + (zero + (R * S - 1 - tap if FLIP else tap)) * (blocks_c * WIDE)
-            b_w = b_w + (tl.load(w_ptr + o_tap, mask=m[:, None], other=0.0),)
-    else:
+    b_w = ()  # columns of the window one after the other
+    if not TAPS_FIRST:
         b_flat = ()
         for v in tl.static_range(R * S):
             o_v = o_lane * (R * S) + (v * WIDE + tl.arange(0, WIDE))[None, :]
             b_v = tl.load(w_ptr + o_v, mask=m[:, None], other=0.0)
             b_flat = b_flat + columns(b_v, WIDE)
-        for tap in tl.static_range(R * S):
-            b_w = b_w + (tile(b_flat, R * S - 1 - tap if FLIP else tap, R * S, WIDE),)
+        for s in tl.static_range(S):
+            for r in tl.static_range(R):
+                b_w = b_w + (tile(b_flat, (R - 1 - r) * S + S - 1 - s if FLIP else r * S + s, R * S, WIDE),)
 
     b_first = tl.zeros((BLOCK, WIDE), ACC)
     if HAS_BIAS:
@@ -94,12 +95,18 @@ def depthwise_kernel(
         b_y = b_y + (b_first,)
     b_rows = ()
     for i in tl.static_range(NUM_H):
-        b_rows = b_rows + (((o_h + i >= 0) & (o_h + i < h))[:, None],)
+        b_rows = b_rows + (((o_h + i * DIL_H >= 0) & (o_h + i * DIL_H < h))[:, None],)
     # Columns outside: the weights of one column of the window at a time are live as ACC.
     for j in tl.static_range(NUM_W):
-        m_w = (m & (o_w + j >= 0) & (o_w + j < w))[:, None]
+        m_w = (m & (o_w + j * DIL_W >= 0) & (o_w + j * DIL_W < w))[:, None]
+        if TAPS_FIRST:  # a column of weights when it is due
+            for s in tl.static_range(S):
+                if s <= TAP_W + UP_W * j and (j == 0 or s > TAP_W + UP_W * (j - 1)):
+                    for r in tl.static_range(R):
+                        o_tap = o_c + (zero + ((R - 1 - r) * S + S - 1 - s if FLIP else r * S + s)) * (blocks_c * WIDE)
+                        b_w = b_w + (tl.load(w_ptr + o_tap, mask=m[:, None], other=0.0),)
         for i in tl.static_range(NUM_H):
-            o_x = ((zero + i) * stride_x_h + (zero + j) * stride_x_w) * WIDE
+            o_x = ((zero + i * DIL_H) * stride_x_h + (zero + j * DIL_W) * stride_x_w) * WIDE
             b_x = tl.load(p_x + o_x, mask=b_rows[i] & m_w, other=0.0).to(ACC)
             b_next = ()
             for t in tl.static_range(ROWS * UP_H):
@@ -110,19 +117,19 @@ def depthwise_kernel(
                         and TAP_W + UP_W * j - DOWN_W * u >= 0
                         and TAP_W + UP_W * j - DOWN_W * u < S
                     ):
-                        b_tap = b_w[(TAP_H + UP_H * i - DOWN_H * t) * S + TAP_W + UP_W * j - DOWN_W * u].to(ACC)
+                        b_tap = b_w[(TAP_W + UP_W * j - DOWN_W * u) * R + TAP_H + UP_H * i - DOWN_H * t].to(ACC)
                         b_next = b_next + (tl.fma(b_x, b_tap, b_y[t * (COLS * UP_W) + u]),)
                     else:
                         b_next = b_next + (b_y[t * (COLS * UP_W) + u],)
             b_y = b_next
 
-    o_first = (o_n * p + o_p * (ROWS * UP_H)) * q + o_q * (COLS * UP_W)
+    o_first = (o_n * p + o_t * UP_H) * q + o_u * UP_W
     p_y = y_ptr + (o_first * blocks_c * WIDE)[:, None] + o_c
     for t in tl.static_range(ROWS * UP_H):
         for u in tl.static_range(COLS * UP_W):
             b_out = b_y[t * (COLS * UP_W) + u]
             if RELU:
                 b_out = relu(b_out)
-            m_y = (m & (o_p * (ROWS * UP_H) + t < p) & (o_q * (COLS * UP_W) + u < q))[:, None]
-            o_y = ((zero + t) * q + u) * blocks_c * WIDE
+            m_y = (m & (o_t * UP_H + t * DIL_H < p) & (o_u * UP_W + u * DIL_W < q))[:, None]
+            o_y = ((zero + t * DIL_H) * q + u * DIL_W) * blocks_c * WIDE
             tl.store(p_y + o_y, b_out.to(y_ptr.dtype.element_ty), mask=m_y)

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 from kernels.common.columns import columns, tile
-from kernels.common.jit import relu, unravel
+from kernels.common.jit import first_of_block, relu, unravel
 
 
 @triton.jit
@@ -43,6 +43,8 @@ def depthwise_nchw_kernel(
     NUM_W: tl.constexpr,
     TAP_H: tl.constexpr,
     TAP_W: tl.constexpr,
+    DIL_H: tl.constexpr,
+    DIL_W: tl.constexpr,
     FLIP: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     RELU: tl.constexpr,
@@ -61,14 +63,16 @@ def depthwise_nchw_kernel(
     """
     START: tl.constexpr = FIRST_W // UNIT
     LEAD: tl.constexpr = FIRST_W - START * UNIT
-    NUM_UNITS: tl.constexpr = (LEAD + NUM_W + (WIDE - 1) * DOWN_W + UNIT - 1) // UNIT
+    SPAN: tl.constexpr = (WIDE - 1) * DOWN_W + 1  # columns from a tap's first to its last
+    NUM_UNITS: tl.constexpr = (LEAD + (NUM_W - 1) * DIL_W + SPAN + UNIT - 1) // UNIT
     zero = tl.full((), 0, INDEX)
     o = tl.program_id(0).to(INDEX) * BLOCK + tl.arange(0, BLOCK)
     m = o < items
     o_plane, o_p, o_q = unravel(o, blocks_p, blocks_q)
     o_n = o_plane // c
     o_c = o_plane - o_n * c
-    o_h = o_p * (ROWS * DOWN_H) + FIRST_H
+    o_t = first_of_block(o_p, ROWS, DIL_H)
+    o_h = o_t * DOWN_H + FIRST_H
     o_w = o_q * (WIDE * DOWN_W // UNIT) + START
     o_x = o_n * stride_x_n + o_c * stride_x_c + o_h * stride_x_h + o_w * stride_x_w
     p_x = x_ptr + (o_x * UNIT)[:, None] + tl.arange(0, UNIT)[None, :]
@@ -84,14 +88,18 @@ def depthwise_nchw_kernel(
     for _ in tl.static_range(ROWS * UP_H * UP_W):
         b_y = b_y + (b_first,)
     for i in tl.static_range(NUM_H):
-        m_h = m & (o_h + i >= 0) & (o_h + i < h)
+        m_h = m & (o_h + i * DIL_H >= 0) & (o_h + i * DIL_H < h)
         b_row = ()
         for unit in tl.static_range(NUM_UNITS):
-            m_x = m_h & (o_w + unit >= 0) & ((o_w + unit) * UNIT < w)
-            o_unit = ((zero + i) * stride_x_h + (zero + unit) * stride_x_w) * UNIT
-            b_row = b_row + columns(tl.load(p_x + o_unit, mask=m_x[:, None], other=0.0).to(ACC), UNIT)
+            b_unit = tl.zeros((BLOCK, UNIT), ACC)
+            # With a dilation, units between the columns of two taps are left out.
+            if unit == NUM_UNITS - 1 or unit * UNIT < LEAD + SPAN + ((unit + 1) * UNIT - 1 - LEAD) // DIL_W * DIL_W:
+                m_x = m_h & (o_w + unit >= 0) & ((o_w + unit) * UNIT < w)
+                o_unit = ((zero + i * DIL_H) * stride_x_h + (zero + unit) * stride_x_w) * UNIT
+                b_unit = tl.load(p_x + o_unit, mask=m_x[:, None], other=0.0).to(ACC)
+            b_row = b_row + columns(b_unit, UNIT)
         for j in tl.static_range(NUM_W):
-            b_x = tile(b_row, LEAD + j, DOWN_W, WIDE)
+            b_x = tile(b_row, LEAD + j * DIL_W, DOWN_W, WIDE)
             b_next = ()
             for t in tl.static_range(ROWS * UP_H):
                 for u in tl.static_range(UP_W):
@@ -109,10 +117,10 @@ def depthwise_nchw_kernel(
 
     q = q_units * UNIT_Y
     o_first = o_q * (WIDE * UP_W)
-    p_y = y_ptr + ((o_plane * p + o_p * (ROWS * UP_H)) * q_units * UNIT_Y + o_first)[:, None]
+    p_y = y_ptr + ((o_plane * p + o_t * UP_H) * q_units * UNIT_Y + o_first)[:, None]
     for t in tl.static_range(ROWS * UP_H):
-        m_p = (m & (o_p * (ROWS * UP_H) + t < p))[:, None]
-        p_row = p_y + (zero + t) * q_units * UNIT_Y
+        m_p = (m & (o_t * UP_H + t * DIL_H < p))[:, None]
+        p_row = p_y + (zero + t * DIL_H) * q_units * UNIT_Y
         if UP_W <= 2:
             b_out = b_y[t * UP_W]
             if UP_W == 2:

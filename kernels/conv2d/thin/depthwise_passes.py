@@ -13,18 +13,17 @@ from kernels.common.device import MAXNREG, PROGRAMS
 from kernels.common.launch import launch
 from kernels.common.layout import is_channels_last
 from kernels.common.splits import partial_sums, reduce
-from kernels.conv2d.common.arguments import strides, undilated_window
+from kernels.conv2d.common.arguments import strides, window
 from kernels.conv2d.common.pack import channels_innermost
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.few import streams
+from kernels.conv2d.thin.blocks import blocks, fitted, narrowed, unit_of, value_bytes, width
 from kernels.conv2d.thin.depthwise import depthwise_kernel
 from kernels.conv2d.thin.depthwise_nchw import depthwise_nchw_kernel
 from kernels.conv2d.thin.depthwise_wgrad import depthwise_nchw_wgrad_kernel, depthwise_wgrad_kernel
 
 WINDOW_BYTES, BLOCK_BYTES, SUM_BYTES = 400, 256, 288
 """Registers of a lane, in bytes: for its weights and for its block of outputs; for its sums of the weight gradient."""
-LOADS = 64
-"""Reads of a lane in NCHW; of more, element by element, ptxas keeps some on the stack."""
 FEW_TAPS = 25
 """Weights of more taps, or with 64-bit offsets, are copied in the order of the taps first: lanes read neighbours, and
 each weight when it is due, which takes fewer registers and a third of the time to compile."""
@@ -35,7 +34,7 @@ ROWS = 4
 
 def streams_wgrad(dy: Tensor, g: Conv2dGeometry) -> bool:
     """Whether a weight gradient streams: in channels_last every tap has a sum (7x7 in float64: too many registers)."""
-    return streams(g) and (not is_channels_last(dy) or g.r * g.s * _size(dy) <= SUM_BYTES)
+    return streams(g) and (not is_channels_last(dy) or g.r * g.s * value_bytes(dy) <= SUM_BYTES)
 
 
 def fprop(x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, g: Conv2dGeometry, relu: bool) -> None:
@@ -67,10 +66,11 @@ def _stream(
     up = g.stride if backward else (1, 1)
     many, offsets = g.r * g.s > FEW_TAPS, index(x, w, y)
     rows, cols = _block(g.r * g.s, up, many and offsets is tl.int64)
-    wide = _wide(y, rows * up[0] * cols * up[1], BLOCK_BYTES)
-    wide = min(wide, _wide(y, g.r * g.s, 2 * WINDOW_BYTES if many else WINDOW_BYTES))
-    wide = _unit(x, wide, 1)
-    blocks_p, blocks_q = math.ceil(p / (rows * up[0])), math.ceil(q / (cols * up[1]))
+    rows, cols = fitted(rows, p, g.dilation[0]), fitted(cols, q, g.dilation[1])
+    wide = width(y, rows * up[0] * cols * up[1], BLOCK_BYTES)
+    wide = min(wide, width(y, g.r * g.s, 2 * WINDOW_BYTES if many else WINDOW_BYTES))
+    wide = unit_of(x, wide, 1)
+    blocks_p, blocks_q = blocks(p, rows * up[0], g.dilation[0]), blocks(q, cols * up[1], g.dilation[1])
     items = n * blocks_p * blocks_q * (c // wide)
     taps_first = many or offsets is tl.int64
     launch(
@@ -99,6 +99,7 @@ def _stream(
         ROWS=rows,
         COLS=cols,
         BLOCK=BLOCK,
+        maxnreg=_most_registers(wide),
     )
 
 
@@ -108,13 +109,13 @@ def _stream_nchw(
     """y from x in NCHW."""
     n, c, p, q = y.shape
     up = g.stride if backward else (1, 1)
-    rows = max(1, ROWS // up[0])
+    rows = fitted(max(1, ROWS // up[0]), p, g.dilation[0])
     reached = _window(g, backward, rows, 1)
-    wide = _wide(y, rows * up[0] * up[1], BLOCK_BYTES)
-    unit = _unit(x, wide, 3)
-    wide = _narrowed(wide, unit, reached["NUM_W"], reached["DOWN_W"], reached["NUM_H"])
+    wide = width(y, rows * up[0] * up[1], BLOCK_BYTES)
+    unit = unit_of(x, wide, 3)
+    wide = narrowed(wide, unit, reached["NUM_W"], reached["DOWN_W"], g.dilation[1], reached["NUM_H"])
     unit_y = math.gcd(q, wide * min(up[1], 2))
-    blocks_p, blocks_q = math.ceil(p / (rows * up[0])), math.ceil(q / (wide * up[1]))
+    blocks_p, blocks_q = blocks(p, rows * up[0], g.dilation[0]), math.ceil(q / (wide * up[1]))
     items = n * c * blocks_p * blocks_q
     launch(
         depthwise_nchw_kernel,
@@ -148,12 +149,11 @@ def _stream_nchw(
 
 def _wgrad(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry) -> None:
     """dw in channels_last."""
-    unit = min(_unit(t, _wide(dy, g.r * g.s, SUM_BYTES), 1) for t in (dy, x))
+    unit = min(unit_of(t, width(dy, g.r * g.s, SUM_BYTES), 1) for t in (dy, x))
     block_c = 16 if g.c <= 16 else 32
     block_p = BLOCK * unit // block_c
-    # Of four rows of 7x7 windows ptxas keeps 64 bytes on the stack on sm_120.
-    rows = max(1, (ROWS if g.r * g.s <= 25 else ROWS // 2) // g.stride[0])
-    blocks_p = math.ceil(g.p / rows)
+    rows = _wgrad_rows(g)
+    blocks_p = blocks(g.p, rows, g.dilation[0])
     items = g.n * blocks_p * g.q
     programs = math.ceil(g.c / block_c)
     splits = _parts(programs, items, block_p)
@@ -161,6 +161,7 @@ def _wgrad(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry) -> None:
     launch(
         depthwise_wgrad_kernel,
         splits * programs,
+        maxnreg=_most_registers(unit),
         dy_ptr=dy,
         x_ptr=x,
         dw_ptr=partial,
@@ -174,7 +175,7 @@ def _wgrad(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry) -> None:
         blocks_p=blocks_p,
         **_unit_strides("dy", dy, "ncpq", unit, "c"),
         **_unit_strides("x", x, "nchw", unit, "c"),
-        **undilated_window(g),
+        **window(g),
         INDEX=index(dy, x),
         ACC=accumulator(dy),
         UNIT=unit,
@@ -189,11 +190,11 @@ def _wgrad_nchw(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry) -> None:
     """dw in NCHW: small maps have fewer lanes a program."""
     # Of 8 columns that lie 4 apart ptxas keeps 16 bytes on the stack on sm_90.
     wide = 4 if g.stride[1] == 4 and dy.element_size() < 8 else 16 // dy.element_size()
-    rows = max(1, (ROWS if g.r * g.s <= 25 else ROWS // 2) // g.stride[0])
-    unit = _unit(x, wide, 3)
-    wide = _narrowed(wide, unit, g.s, g.stride[1], (rows - 1) * g.stride[0] + g.r)
-    unit_y = _unit(dy, wide, 3)
-    blocks_p, blocks_q = math.ceil(g.p / rows), math.ceil(g.q / wide)
+    rows = _wgrad_rows(g)
+    unit = unit_of(x, wide, 3)
+    wide = narrowed(wide, unit, g.s, g.stride[1], g.dilation[1], (rows - 1) * g.stride[0] + g.r)
+    unit_y = unit_of(dy, wide, 3)
+    blocks_p, blocks_q = blocks(g.p, rows, g.dilation[0]), math.ceil(g.q / wide)
     items = g.n * blocks_p * blocks_q
     warps = 4 if items > 64 else 2 if items > 32 else 1
     splits = _parts(g.c, items, 32 * warps)
@@ -216,7 +217,7 @@ def _wgrad_nchw(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry) -> None:
         blocks_q=blocks_q,
         **_unit_strides("dy", dy, "ncpq", unit_y, "q"),
         **_unit_strides("x", x, "nchw", unit, "w"),
-        **undilated_window(g),
+        **window(g),
         INDEX=index(dy, x),
         ACC=accumulator(dy),
         UNIT=unit,
@@ -228,6 +229,12 @@ def _wgrad_nchw(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry) -> None:
     reduce(partial, dw)
 
 
+def _most_registers(wide: int) -> int | None:
+    """In channels_last: few channels of a lane ptxas would fit in 72 or 80 registers and up to 152 bytes of stack;
+    of more it takes 128 to 200 registers."""
+    return MAXNREG if wide < 4 else None
+
+
 def _block(taps: int, up: tuple[int, int], narrow: bool) -> tuple[int, int]:
     """Rows and columns of a lane in channels_last before UP: more where more outputs share an input, unless addresses
     take the registers (narrow)."""
@@ -235,34 +242,10 @@ def _block(taps: int, up: tuple[int, int], narrow: bool) -> tuple[int, int]:
     return max(1, tall // up[0]), max(1, broad // up[1])
 
 
-def _wide(t: Tensor, values: int, limit: int) -> int:
-    """How many elements of up to 16 bytes a lane takes where each has so many values in `limit` bytes of registers."""
-    wide = 16 // t.element_size()
-    while wide > 1 and wide * values * _size(t) > limit:
-        wide //= 2
-    return wide
-
-
-def _narrowed(wide: int, unit: int, columns: int, stride: int, rows: int) -> int:
-    """As many of `wide` outputs as read at most LOADS times, or one unit."""
-    while wide > unit and math.ceil((columns + (wide - 1) * stride) / unit) * rows > LOADS:
-        wide //= 2
-    return wide
-
-
-def _size(t: Tensor) -> int:
-    """Bytes of a value of `t` in the accumulator's dtype."""
-    return 8 if t.element_size() == 8 else 4
-
-
-def _unit(t: Tensor, most: int, inner: int) -> int:
-    """How many neighbours along axis `inner` of `t` [n, c, h, w] always lie together, at a multiple of their number: a
-    power of two up to `most`."""
-    steps = [step if size > 1 else 0 for size, step in zip(t.shape, t.stride(), strict=True)]
-    step = steps.pop(inner)
-    if t.shape[inner] > 1 and step != 1:
-        return 1
-    return math.gcd(most, t.shape[inner], *steps)
+def _wgrad_rows(g: Conv2dGeometry) -> int:
+    """Rows of a lane in the weight gradient: of four of 7x7 windows ptxas keeps 64 bytes on the stack on sm_120."""
+    rows = max(1, (ROWS if g.r * g.s <= 25 else ROWS // 2) // g.stride[0])
+    return fitted(rows, g.p, g.dilation[0])
 
 
 def _unit_strides(name: str, t: Tensor, axes: str, unit: int, inner: str) -> dict[str, int]:
@@ -274,14 +257,14 @@ def _unit_strides(name: str, t: Tensor, axes: str, unit: int, inner: str) -> dic
 def _window(g: Conv2dGeometry, backward: bool, rows: int, cols: int) -> dict[str, Any]:
     """The constexprs that say which inputs a lane's block of outputs meets, by which taps."""
     found: dict[str, Any] = {"R": g.r, "S": g.s, "FLIP": backward}
-    axes = (("H", g.r, rows, g.stride[0], g.padding[0]), ("W", g.s, cols, g.stride[1], g.padding[2]))
-    for axis, taps, size, stride, padding in axes:
+    axes = (("H", g.r, rows, g.padding[0]), ("W", g.s, cols, g.padding[2]))
+    for (axis, taps, size, padding), stride, dil in zip(axes, g.stride, g.dilation, strict=True):
         up, down = (stride, 1) if backward else (1, stride)
-        pad = taps - 1 - padding if backward else padding
+        pad = (taps - 1) * dil - padding if backward else padding
         first = -(pad // up)
         last = (down * (size * up - 1) + taps - 1 - pad) // up
         found |= {f"UP_{axis}": up, f"DOWN_{axis}": down, f"FIRST_{axis}": first}
-        found |= {f"NUM_{axis}": max(0, last - first + 1), f"TAP_{axis}": up * first + pad}
+        found |= {f"NUM_{axis}": max(0, last - first + 1), f"TAP_{axis}": up * first + pad, f"DIL_{axis}": dil}
     return found
 
 

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 from kernels.common.columns import columns
-from kernels.common.jit import unravel
+from kernels.common.jit import first_of_block, unravel
 
 
 @triton.jit
@@ -41,6 +41,8 @@ def depthwise_wgrad_kernel(
     STRIDE_W: tl.constexpr,
     PAD_H: tl.constexpr,
     PAD_W: tl.constexpr,
+    DIL_H: tl.constexpr,
+    DIL_W: tl.constexpr,
     INDEX: tl.constexpr,
     ACC: tl.constexpr,
     UNIT: tl.constexpr,
@@ -67,20 +69,21 @@ def depthwise_wgrad_kernel(
         o = first + o_0 + tl.arange(0, BLOCK_P)
         m = o < last
         o_n, o_p, o_q = unravel(o, blocks_p, q)
-        o_h = o_p * (ROWS * STRIDE_H) - PAD_H
+        o_t = first_of_block(o_p, ROWS, DIL_H)
+        o_h = o_t * STRIDE_H - PAD_H
         o_w = o_q * STRIDE_W - PAD_W
-        o_dy = o_n * stride_dy_n + o_p * ROWS * stride_dy_p + o_q * stride_dy_q
+        o_dy = o_n * stride_dy_n + o_t * stride_dy_p + o_q * stride_dy_q
         p_0 = p_dy + (o_dy * UNIT)[:, None]
         b_dy = ()
         for t in tl.static_range(ROWS):
-            m_dy = (m & (o_p * ROWS + t < p))[:, None] & m_c
-            b_dy = b_dy + (tl.load(p_0 + (zero + t) * stride_dy_p * UNIT, mask=m_dy, other=0.0).to(ACC),)
+            m_dy = (m & (o_t + t * DIL_H < p))[:, None] & m_c
+            b_dy = b_dy + (tl.load(p_0 + (zero + t * DIL_H) * stride_dy_p * UNIT, mask=m_dy, other=0.0).to(ACC),)
         p_0 = p_x + ((o_n * stride_x_n + o_h * stride_x_h + o_w * stride_x_w) * UNIT)[:, None]
         for s in tl.static_range(S):
-            m_w = m & (o_w + s >= 0) & (o_w + s < w)
+            m_w = m & (o_w + s * DIL_W >= 0) & (o_w + s * DIL_W < w)
             for i in tl.static_range((ROWS - 1) * STRIDE_H + R):
-                m_x = (m_w & (o_h + i >= 0) & (o_h + i < h))[:, None] & m_c
-                o_x = ((zero + i) * stride_x_h + (zero + s) * stride_x_w) * UNIT
+                m_x = (m_w & (o_h + i * DIL_H >= 0) & (o_h + i * DIL_H < h))[:, None] & m_c
+                o_x = ((zero + i * DIL_H) * stride_x_h + (zero + s * DIL_W) * stride_x_w) * UNIT
                 b_x = tl.load(p_0 + o_x, mask=m_x, other=0.0).to(ACC)
                 b_next = ()
                 for tap in tl.static_range(R * S):
@@ -128,6 +131,8 @@ def depthwise_nchw_wgrad_kernel(
     STRIDE_W: tl.constexpr,
     PAD_H: tl.constexpr,
     PAD_W: tl.constexpr,
+    DIL_H: tl.constexpr,
+    DIL_W: tl.constexpr,
     INDEX: tl.constexpr,
     ACC: tl.constexpr,
     UNIT: tl.constexpr,
@@ -140,7 +145,8 @@ def depthwise_nchw_wgrad_kernel(
     UNIT_Y."""
     START: tl.constexpr = -PAD_W // UNIT
     LEAD: tl.constexpr = -PAD_W - START * UNIT
-    NUM_UNITS: tl.constexpr = (LEAD + S + (WIDE - 1) * STRIDE_W + UNIT - 1) // UNIT
+    SPAN: tl.constexpr = (WIDE - 1) * STRIDE_W + 1
+    NUM_UNITS: tl.constexpr = (LEAD + (S - 1) * DIL_W + SPAN + UNIT - 1) // UNIT
     zero = tl.full((), 0, INDEX)
     i_c = zero + tl.program_id(0) % c
     i_split = (tl.program_id(0) // c).to(tl.int64)
@@ -155,31 +161,41 @@ def depthwise_nchw_wgrad_kernel(
         o = first + o_0 + tl.arange(0, BLOCK)
         m = o < last
         o_n, o_p, o_q = unravel(o, blocks_p, blocks_q)
-        o_h = o_p * (ROWS * STRIDE_H) - PAD_H
+        o_t = first_of_block(o_p, ROWS, DIL_H)
+        o_h = o_t * STRIDE_H - PAD_H
         o_w = o_q * (WIDE * STRIDE_W // UNIT) + START
         o_col = (o_q * WIDE)[:, None] + tl.arange(0, WIDE)[None, :]
         m_col = m[:, None] & (o_col < q_units * UNIT_Y)
-        p_0 = p_dy + ((o_n * stride_dy_n + o_p * ROWS * stride_dy_p) * UNIT_Y)[:, None] + o_col * stride_dy_q
+        p_0 = p_dy + ((o_n * stride_dy_n + o_t * stride_dy_p) * UNIT_Y)[:, None] + o_col * stride_dy_q
         b_dy = ()
         for t in tl.static_range(ROWS):
-            m_dy = m_col & (o_p * ROWS + t < p)[:, None]
-            b_t = tl.load(p_0 + (zero + t) * stride_dy_p * UNIT_Y, mask=m_dy, other=0.0).to(ACC)
+            m_dy = m_col & (o_t + t * DIL_H < p)[:, None]
+            b_t = tl.load(p_0 + (zero + t * DIL_H) * stride_dy_p * UNIT_Y, mask=m_dy, other=0.0).to(ACC)
             b_dy = b_dy + columns(b_t, WIDE)
         p_1 = p_x + ((o_n * stride_x_n + o_h * stride_x_h + o_w * stride_x_w) * UNIT)[:, None]
         for i in tl.static_range((ROWS - 1) * STRIDE_H + R):
-            m_h = m & (o_h + i >= 0) & (o_h + i < h)
+            m_h = m & (o_h + i * DIL_H >= 0) & (o_h + i * DIL_H < h)
             b_row = ()
             for unit in tl.static_range(NUM_UNITS):
-                m_x = m_h & (o_w + unit >= 0) & ((o_w + unit) * UNIT < w)
-                o_unit = ((zero + i) * stride_x_h + (zero + unit) * stride_x_w) * UNIT
-                b_row = b_row + columns(tl.load(p_1 + o_unit, mask=m_x[:, None], other=0.0).to(ACC), UNIT)
+                b_unit = tl.zeros((BLOCK, UNIT), ACC)
+                # With a dilation, units between the columns of two taps are left out.
+                if (
+                    unit * UNIT < (unit * UNIT + UNIT - 1 - LEAD) // DIL_W * DIL_W + LEAD + SPAN
+                    or unit == NUM_UNITS - 1
+                ):
+                    m_x = m_h & (o_w + unit >= 0) & ((o_w + unit) * UNIT < w)
+                    o_unit = ((zero + i * DIL_H) * stride_x_h + (zero + unit) * stride_x_w) * UNIT
+                    b_unit = tl.load(p_1 + o_unit, mask=m_x[:, None], other=0.0).to(ACC)
+                b_row = b_row + columns(b_unit, UNIT)
             b_next = ()
             for tap in tl.static_range(R * S):
                 b_sum = b_dw[tap]
                 if i - tap // S >= 0 and (i - tap // S) % STRIDE_H == 0 and (i - tap // S) // STRIDE_H < ROWS:
                     for v in tl.static_range(WIDE):
                         b_sum = tl.fma(
-                            b_row[LEAD + tap % S + v * STRIDE_W], b_dy[(i - tap // S) // STRIDE_H * WIDE + v], b_sum
+                            b_row[LEAD + tap % S * DIL_W + v * STRIDE_W],
+                            b_dy[(i - tap // S) // STRIDE_H * WIDE + v],
+                            b_sum,
                         )
                 b_next = b_next + (b_sum,)
             b_dw = b_next

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import triton.language as tl
 from torch import Tensor
 
 from kernels.common.arithmetic import accumulator, index
@@ -85,6 +86,9 @@ def wgrad(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry, splits: int) -> 
         return
     pixels = g.n * g.p * g.q
     block_m, block_n = sum_block(is_channels_last(dy))
+    offsets = index(dy, x, dw)
+    if offsets is tl.int64:  # addresses of twice the registers
+        block_m //= 2
     partial = partial_sums(dw, splits)
     launch(
         direct_wgrad_kernel,
@@ -106,7 +110,7 @@ def wgrad(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry, splits: int) -> 
         **strides("dw", dw, "kcrs"),
         C=g.c_group,
         **window(g),
-        INDEX=index(dy, x, dw),
+        INDEX=offsets,
         ACC=accumulator(dy),
         BLOCK_M=block_m,
         BLOCK_N=block_n,

@@ -20,6 +20,16 @@ CASES = (
     conv("depthwise 3x2/2x4: columns that no tap reaches", (1, 4, 5, 12), (4, 1, 3, 2), groups=4, stride=(2, 4)),
     conv("depthwise 2x3/4x3", (1, 2, 9, 8), (2, 1, 2, 3), groups=2, stride=(4, 3), padding=(1, 2)),
     conv("depthwise 1x1/4, padded beyond the kernel", (1, 2, 5, 7), (2, 1, 1, 1), groups=2, stride=4, padding=2),
+    conv("depthwise 3x3, dilation 2: rows of 16 bytes", (1, 3, 9, 16), (3, 1, 3, 3), groups=3, padding=2, dilation=2),
+    conv("depthwise 2x3/2x1, dilation 1x3", (1, 4, 7, 10), (4, 1, 2, 3), groups=4, stride=(2, 1), dilation=(1, 3)),
+    conv(
+        "depthwise 3x3, dilation 3x18: taps that share no read",
+        (1, 2, 5, 24),
+        (2, 1, 3, 3),
+        groups=2,
+        padding=(3, 18),
+        dilation=(3, 18),
+    ),
 )
 NAMES = ("depthwise{}_kernel", "depthwise{}_wgrad_kernel")
 FORMATS = pytest.mark.parametrize("channels_last", [False, True], ids=["nchw", "channels_last"])

@@ -29,7 +29,7 @@ CASES = (
 )
 HALF = (
     conv("one input channel, two outputs", (1, 36, 5, 5), (72, 1, 3, 3), groups=36, padding=1, stride=(2, 1)),
-    conv("dilated and depthwise", (1, 9, 6, 7), (9, 1, 3, 3), groups=9, padding=2, dilation=2),
+    conv("strided, dilated and depthwise", (1, 9, 6, 7), (9, 1, 3, 3), groups=9, padding=2, dilation=2, stride=2),
     conv("a window of 60 taps", (1, 3, 7, 8), (3, 1, 6, 10), groups=3, padding=(2, 5), stride=(1, 2)),
 )
 """Groups of one input channel, which in float32 have no TF32 to lose."""
