@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -94,7 +96,7 @@ def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bo
         FLAT=not chosen.packed,
         SPLIT=split,
         CHUNK=chunk(x, w) if chosen.packed else 1,
-        CHUNK_Y=chunk(y) if chosen.packed else 1,
+        CHUNK_Y=math.gcd(chunk(y), g.k_group) if chosen.packed else 1,
         **numerics(chosen.tf32x3, x, w, y),
     )
     if split:
@@ -154,7 +156,7 @@ def fprop_pool(
         HAS_CODE=want_code,
         FLAT=not chosen.packed,
         CHUNK=chunk(x, w) if chosen.packed else 1,
-        CHUNK_Y=chunk(y) if chosen.packed else 1,
+        CHUNK_Y=math.gcd(chunk(y), g.k_group) if chosen.packed else 1,
         **numerics(chosen.tf32x3, x, w, y),
     )
     if chosen.packed and not channels_last:

@@ -68,6 +68,7 @@ def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
     out = partial_sums(dx, chosen.splits) if chosen.splits > 1 else dx
     phase_pixels = g.n * math.ceil(g.h / g.stride[0]) * math.ceil(g.w / g.stride[1])
     phases = g.stride[0] * g.stride[1]
+    operands = chunk(dy, w.transpose(0, 1) if w.dtype == torch.float32 else w) if chosen.packed else 1
     launch_gemm(
         dgrad_kernel,
         phases * g.groups * chosen.splits * tiles(phase_pixels, g.c_group, chosen.tile),
@@ -91,7 +92,8 @@ def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
         STEP_H=g.stride[0] // math.gcd(g.stride[0], g.dilation[0]),
         STEP_W=g.stride[1] // math.gcd(g.stride[1], g.dilation[1]),
         SPLIT=chosen.splits > 1,
-        CHUNK=chunk(dy, w.transpose(0, 1) if w.dtype == torch.float32 else w) if chosen.packed else 1,
+        CHUNK=operands,
+        CHUNK_X=math.gcd(operands, g.c_group),
         **numerics(chosen.tf32x3, dy, w, dx),
     )
     if chosen.splits > 1:
@@ -156,7 +158,7 @@ def wgrad(dy: Tensor, x: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
             C=g.c_group,
             **window(g),
             FLAT=not chosen.packed,
-            CHUNK=chunk(dy, x) if chosen.packed else 1,
+            CHUNK=math.gcd(chunk(dy, x), g.k_group) if chosen.packed else 1,
             **numerics(chosen.tf32x3, dy, x, dw),
         )
     reduce(partial, dw)

@@ -47,10 +47,10 @@ def strides(name: str, t: Tensor, axes: str) -> dict[str, int]:
 
 
 def chunk(*tensors: Tensor) -> int:
-    """The largest power of two up to 16 that every step of the tensors, whose second axis is adjacent, is a multiple
-    of: Triton sees by itself only whether a step is a multiple of 16."""
+    """The largest power of two up to 16 that the tensors' second axis, which is adjacent, and every other step are
+    multiples of: Triton sees by itself only whether a step is a multiple of 16. Kernels also promise it of masks."""
     steps = [t.stride(axis) for t in tensors for axis in range(t.dim()) if axis != 1 and t.shape[axis] > 1]
-    return math.gcd(16, *steps)
+    return math.gcd(16, *steps, *(t.shape[1] for t in tensors))
 
 
 def window(g: Conv2dGeometry) -> dict[str, int]:

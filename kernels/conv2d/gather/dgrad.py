@@ -55,6 +55,7 @@ def dgrad_kernel(
     STEP_W: tl.constexpr,
     SPLIT: tl.constexpr,
     CHUNK: tl.constexpr,
+    CHUNK_X: tl.constexpr,
     INDEX: tl.constexpr,
     PRECISION: tl.constexpr,
     ACC: tl.constexpr,
@@ -91,8 +92,8 @@ def dgrad_kernel(
     o_w = o_col * STRIDE_W + phase_w
     m_m = (o_m < pixels) & (o_h < h) & (o_w < w)
     m_n = o_n < c
-    if CHUNK > 1:
-        m_n = tl.max_constancy(m_n, CHUNK)
+    if CHUNK_X > 1:
+        m_n = tl.max_constancy(m_n, CHUNK_X)
     # The output position of the first tap; the division is exact. Each further tap is STEP * DIL / STRIDE before it.
     o_p0 = (o_h + PAD_H - first_r * DIL_H) // STRIDE_H
     o_q0 = (o_w + PAD_W - first_s * DIL_W) // STRIDE_W
@@ -148,7 +149,7 @@ def dgrad_kernel(
     if SPLIT:
         o_group += i_split.to(tl.int64) * stride_dx_split
     o_dx = o_group + (o_i * stride_dx_n + (zero + o_h) * stride_dx_h + (zero + o_w) * stride_dx_w)
-    if CHUNK > 1:
-        o_dx = tl.multiple_of(o_dx, CHUNK)
+    if CHUNK_X > 1:
+        o_dx = tl.multiple_of(o_dx, CHUNK_X)
     p_dx = dx_ptr + o_dx[:, None] + ((zero + o_n) * stride_dx_c)[None, :]
     tl.store(p_dx, b_dx.to(dx_ptr.dtype.element_ty), mask=m_m[:, None] & m_n[None, :])
