@@ -75,8 +75,16 @@ def tiles(which: str, itemsize: int, card: Card = H100, wide: bool = True, far: 
     if which == "fprop_pool" and wide and itemsize == 2 and not far:
         most = 128  # eight warps of 64 x 64 keep 8 bytes on the stack on sm_80
     if far:
-        found = found[1 if card.fma else 0 : 2] if wide else found[-1:]
+        found = found[_is_too_large(found[0], which, itemsize, card) : 2] if wide else found[-1:]
+        found = [replace(tile, block_k=FMA_STEP) for tile in found] if card.fma else found
     return [with_warps(tile, which, itemsize, most) for tile in found]
+
+
+def _is_too_large(tile: Tile, which: str, itemsize: int, card: Card) -> bool:
+    """Whether a thread has too few registers for the largest tile and offsets of 64 bits."""
+    rounded = itemsize == 4 and which == "dgrad" and card.tma and not card.tcgen05
+    pooled = itemsize == 2 and which == "fprop_pool" and not card.tma and tile.block_n == 64
+    return card.fma or rounded or pooled
 
 
 def rows_tiles(which: str, itemsize: int, card: Card = H100, far: bool = False) -> list[Tile]:
@@ -88,11 +96,15 @@ def rows_tiles(which: str, itemsize: int, card: Card = H100, far: bool = False) 
     found = sized(ROWS[which], SHORT_ROWS[which], which, itemsize, card)
     if far:  # four sums of float64 leave no registers for the larger one
         found = found[-1:] if itemsize == 8 else found[:1]
-    return [with_warps(tile, which, itemsize, 0 if far else 16) for tile in found]
+    found = [with_warps(tile, which, itemsize, 0 if far else 16) for tile in found]
+    if which == "fprop_pool" and itemsize == 2 and not card.tma:  # a third stage is one of 64 products too many
+        found = [replace(tile, num_stages=2) if tile.block_n * tile.block_k == 64 * 64 else tile for tile in found]
+    return found
 
 
 def sized(sizes: Sizes, short: Sizes, which: str, itemsize: int, card: Card, wide: bool = True) -> list[Tile]:
-    """Tiles of four warps with as many stages (2 or 3) as shared memory holds."""
+    """Tiles of four warps with as many stages (2 or 3) as shared memory holds; two of multiply-adds, whose steps are so
+    long that the next one's tiles are there: 2 to 5 % fewer instructions, and registers for more programs."""
     if itemsize == 8:
         sizes = ((32, 32), (32, 16)) if which == "fprop_pool" else ((32, 32),)
     elif itemsize == 4 and not card.tma:  # rounds to TF32 in registers
@@ -105,7 +117,7 @@ def sized(sizes: Sizes, short: Sizes, which: str, itemsize: int, card: Card, wid
     least = 3 if which == "fprop_pool" and itemsize == 2 else 2
     made = []
     for size in found:
-        stages = min(3, card.shared // stage_bytes(which, *size, itemsize))
+        stages = min(2 if card.fma else 3, card.shared // stage_bytes(which, *size, itemsize))
         if stages >= least:
             made.append(Tile(*size, 4, stages))
     return made

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels.common.device import H100
+from kernels.common.device import H100, Card
 from kernels.common.launch import record
 from kernels.conv2d.forward import fprop_pool
 from kernels.conv2d.geometry import Conv2dGeometry, resolve_padding
@@ -27,7 +27,7 @@ from tests.kernels.problems import DTYPES, Problem, conv, make
 # More pixels, channels and products than some tiles hold, and a multiple of none.
 WIDE = {"x": (2, 35, 7, 9), "w": (37, 35, 2, 2)}
 FLAT = {"x": (2, 5, 9, 8), "w": (19, 5, 3, 2)}
-FMA = replace(H100, tma=False, fma=True)
+FMA, A100 = replace(H100, tma=False, fma=True), Card(166_912, False)
 GROUPED = {"x": (1, 40, 5, 6), "w": (34, 20, 2, 2), "groups": 2}
 
 
@@ -41,6 +41,9 @@ def _shipped() -> list[tuple[str, torch.dtype, Tile]]:
     cards = [(H100, dtype) for dtype in DTYPES] + [(FMA, torch.float32)]
     every = [(p, card, dtype, wide) for p in PASSES for card, dtype in cards for wide in (True, False)]
     found = [(p, dtype, tile) for p, card, dtype, wide in every for tile in tiles(p, dtype.itemsize, card, wide)]
+    found += [
+        (p, torch.float32, tile) for p in PASSES for wide in (True, False) for tile in tiles(p, 4, FMA, wide, True)
+    ]
     return list(dict.fromkeys(found))
 
 
@@ -75,6 +78,25 @@ def _check(device: str, which: str, dtype: torch.dtype, problem: Problem, chosen
 def _pads(problem: Problem) -> tuple[Any, Any]:
     dilation = problem.options.get("dilation", (1, 1))
     return resolve_padding(problem.options["padding"], problem.shapes[1], (1, 1), dilation, "test"), dilation
+
+
+@pytest.mark.parametrize("which", PASSES)
+def test_two_stages_of_multiply_adds(which: str) -> None:
+    """Their steps are long; a third stage took registers, which single elements far apart had not (sm_86, sm_100)."""
+    every = [tiles(which, 4, FMA, wide, far) for wide in (True, False) for far in (True, False)]
+    every += [rows_tiles(which, 4, FMA, far) for far in (True, False)]
+    assert {tile.num_stages for some in every for tile in some} == {2}
+    assert {tile.block_k for tile in tiles(which, 4, FMA, False, True)} == {16}
+
+
+def test_tiles_that_leave_no_registers() -> None:
+    """Eight warps of 64 x 64 pooled on sm_80, and 128 x 128 of TF32 beside offsets of 64 bits on sm_90."""
+    pooled = [tile.num_stages for tile in rows_tiles("fprop_pool", 2, A100) if tile.block_n * tile.block_k == 64 * 64]
+    assert pooled == [2]
+    assert {tile.block_n for tile in tiles("fprop_pool", 2, A100, far=True)} == {32}
+    assert {tile.block_n for tile in tiles("fprop_pool", 2, H100, far=True)} == {64, 32}
+    assert {tile.block_n for tile in tiles("dgrad", 4, H100, far=True)} == {64}
+    assert {tile.block_n for tile in tiles("fprop", 4, H100, far=True)} == {128, 64}
 
 
 @pytest.mark.parametrize("which, dtype, tile", _shipped(), ids=lambda v: str(v).replace("torch.", ""))

@@ -21,13 +21,14 @@ from kernels.conv2d.plans.choose import force_plan
 from kernels.conv2d.plans.plan import Plan, shipped
 
 RGB, GRAY, TWENTY = (4, 3, 56, 56, 64, 3), (4, 1, 28, 28, 64, 5), (4, 20, 14, 14, 24, 3)
-WIDE, SIXTEEN = (8, 64, 28, 28, 128, 3), (8, 16, 28, 28, 32, 7)
+WIDE, SIXTEEN, FEW = (8, 64, 28, 28, 128, 3), (8, 16, 28, 28, 32, 7), (4, 6, 14, 14, 16, 5)
 """Sizes n, c, h, w of the input, filters and taps a side."""
 CASES = (
     ("sm_90", "wgrad", GRAY, torch.float16, False, "rows", 64 * 128),
     ("sm_100", "wgrad", RGB, torch.float16, False, "rows", 64 * 64),
     ("sm_120", "wgrad", GRAY, torch.float32, False, "rows", 32 * 64),
     ("sm_86", "fprop_pool", RGB, torch.float16, True, "rows", 64 * 16),
+    ("sm_80", "fprop_pool", FEW, torch.float16, False, "rows", 64 * 64),
     ("sm_80", "dgrad", TWENTY, torch.float16, True, "gemm", 32 * 32),
     ("sm_90", "dgrad", TWENTY, torch.float64, False, "gemm", 32 * 32),
 )
