@@ -13,7 +13,8 @@ from kernels.common.device import H100, Card
 STEP = {2: 64, 4: 32, 8: 16}
 """Products of a step by element size: 128 bytes of a row."""
 FMA_STEP = 16
-"""And of float32 by multiply-adds, whose operands of a whole step lie in registers, where sums take many of them."""
+"""And of float32 by multiply-adds, whose operands of a whole step lie in registers, where sums take many of them or
+every element of the weight gradient has an address."""
 HALF_STEP = 32
 """And of half precision where channels end in half a step, or are read one by one."""
 Sizes = tuple[tuple[int, int], ...]
@@ -111,14 +112,15 @@ def sized(sizes: Sizes, short: Sizes, which: str, itemsize: int, card: Card, wid
         sizes = tuple((m, n) for m, n in sizes if n <= (32 if which == "fprop_pool" else 64) and (wide or m <= 32))
     step = STEP[itemsize] if wide else min(HALF_STEP, STEP[itemsize])
     sums = 4 if which == "fprop_pool" else 1
-    found = [(m, n, FMA_STEP if card.fma and sums * m * n > 32 * 32 else step) for m, n in sizes]
+    least = 0 if which == "wgrad" and not wide else 32 * 32
+    found = [(m, n, FMA_STEP if card.fma and sums * m * n > least else step) for m, n in sizes]
     found += [(m, n, HALF_STEP) for m, n in short] if itemsize == 2 else []
     # The fused pool's largest tile spills where two of its stages fit and three do not (sm_86, sm_89).
-    least = 3 if which == "fprop_pool" and itemsize == 2 else 2
+    stages_least = 3 if which == "fprop_pool" and itemsize == 2 else 2
     made = []
     for size in found:
         stages = min(2 if card.fma else 3, card.shared // stage_bytes(which, *size, itemsize))
-        if stages >= least:
+        if stages >= stages_least:
             made.append(Tile(*size, 4, stages))
     return made
 
