@@ -252,19 +252,29 @@ def test_plans_that_a_call_may_ship_with_do_not_spill() -> None:
     assert not [row for row in rows if row[-1] != "0"]
 
 
-def test_registers_are_named_for_programs_that_would_spill(directory: str) -> None:
-    """The input gradient by multiply-adds, dilated, in parts: its 128 x 32 tile would keep 24 bytes in the loop."""
-    file = Path(directory) / "named.jsonl"
+def test_registers_are_named_for_a_program_that_would_spill() -> None:
+    """A small tile of pooled half precision on sm_80 keeps 8 bytes, to make room for one more program."""
+    script = """
+from dataclasses import replace
+from bench.machine_code.compile import compile_launch
+from bench.machine_code.plans import jobs
+from bench.machine_code.table import tile_of
+
+tile = {"BLOCK_M": 32, "BLOCK_N": 16, "BLOCK_K": 32}
+found = [job.launch for job in jobs("sm_80", "float16", ("fprop_pool",)) if job.case == "fprop_pool 256-128 3x3/2"]
+launch = next(launch for launch in found if tile.items() <= tile_of(launch).items())
+named = compile_launch(launch, "sm_80")
+given = compile_launch(replace(launch, options=launch.options | {"maxnreg": 64}), "sm_80")
+print("STACK", named.stack, named.maxnreg or 0, named.registers, given.stack, given.maxnreg)
+"""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "bench", "inspect", "dgrad_kernel", "--arch", "sm_86", "--dtype", "ieee"]
-    command += ["--plans", "1", "--case", "dgrad 64-64 3x3 dilated split", "--processes", "1", "--json", str(file)]
+    command = [sys.executable, "-c", script]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    rows = [json.loads(line) for line in file.read_text().splitlines()]
-    assert len(rows) >= 6 and not any(row["stack"] for row in rows), rows
-    named = [row for row in rows if "named" in row]
-    assert named or version("triton") != "3.7.1", "no program would spill any more: choose another"
-    assert all(row["registers"] <= row["named"] for row in named), named
+    assert "STACK" in done.stdout, done.stderr[-2000:]
+    stack, named, registers, before, given = map(int, done.stdout.split()[1:])
+    assert stack == 0 and registers <= 96 and given == 64
+    if version("triton") == "3.7.1":
+        assert 64 < named <= 96 and before > 0
 
 
 def test_a_spill_is_noticed(directory: str) -> None:
