@@ -52,7 +52,9 @@ _LISTED = str if triton.__version__.startswith("3.6.") else object
 class Compiled:
     """Machine code of one launch: `code` is the cubin or hsaco, `text` Triton's lower forms by name.
 
-    registers: of a thread. stack: its bytes. maxnreg: the registers that were named, or None.
+    registers: of a thread. stack: its bytes. maxnreg: the registers that were named, or None. signature: the type of
+    every argument by name, "constexpr" of those that the program has no parameter for. boxes: what Triton makes of each
+    TMA descriptor.
     """
 
     target: str
@@ -63,6 +65,8 @@ class Compiled:
     registers: int
     stack: int
     maxnreg: int | None
+    signature: dict[str, str]
+    boxes: list[dict[str, Any]]
 
 
 def _specialize(kernel: Any, arguments: dict[str, Any]) -> tuple[dict[str, str], dict[Any, Any], dict[Any, Any]]:
@@ -84,7 +88,7 @@ def _specialize(kernel: Any, arguments: dict[str, Any]) -> tuple[dict[str, str],
             continue
         if isinstance(value, Tensor):
             signature[parameter.name] = _TYPES[value.dtype]
-            aligned = True  # torch's allocations are aligned; views that are not take another specialisation
+            aligned = value.data_ptr() % 16 == 0  # true of torch's allocations, and of tensors without memory
         else:
             signature[parameter.name] = "i32" if -(2**31) <= value < 2**31 else "i64"
             aligned = value % 16 == 0
@@ -111,7 +115,9 @@ def compile_launch(launch: Launch, target: str) -> Compiled:
         code = compiled.asm.get("cubin") or compiled.asm.get("hsaco")
         text = {name: value for name, value in compiled.asm.items() if isinstance(value, str)}
         facts, named = compiled.metadata, options.get("maxnreg")
-        return Compiled(target, code, text, facts.shared, facts.num_warps, *_usage(target, code, text), named)
+        boxes = getattr(facts, "tensordesc_meta", None) or []
+        usage = _usage(target, code, text)
+        return Compiled(target, code, text, facts.shared, facts.num_warps, *usage, named, signature, boxes)
 
     if target.startswith("gfx"):
         return make(launch.options)
