@@ -118,6 +118,7 @@ SIMPLE: dict[str, Function] = {
     "div": _quotient, "rem": lambda a, b: a - _quotient(a, b) * b, "shl": _shift(True), "shr": _shift(False),
     "mul.hi": _high, "mad.lo": lambda a, b, c: a * b + c, "bfe": _extract, "prmt": _permute,
     "selp": lambda a, b, p: np.where(p, a, b), "max.relu": lambda a, b: np.maximum(np.maximum(a, b), 0),
+    "min.relu": lambda a, b: np.maximum(np.minimum(a, b), 0),
     "mov": lambda a: a, "cvta": lambda a: a, "shf.l.wrap": _funnel(True), "shf.r.wrap": _funnel(False),
 }  # fmt: skip
 REAL: dict[str, Function] = {

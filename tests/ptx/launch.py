@@ -73,7 +73,8 @@ def execute(code: Compiled, program: Program, call: Launch, races: bool) -> None
     together = max(1, THREADS // program.threads)
     with np.errstate(all="ignore"):
         for first in range(0, call.grid, together):
-            machine = Machine(program, memory, maps, code.shared, first, min(together, call.grid - first), races)
+            programs = min(together, call.grid - first)
+            machine = Machine(program, memory, maps, code.shared, call.grid, first, programs, races)
             operands.fill(machine)
             machine.run(work)
     memory.close()

@@ -23,7 +23,7 @@ WARP, GROUP = 32, 128
 
 
 class Machine:
-    """The state of `programs` programs from `first` on. races: whether warps are checked for them, which takes long.
+    """The state of `programs` programs of a grid from `first` on. races: whether to look for them, which takes long.
 
     registers: by number, the bits of every thread; owner: the program of each thread, from 0; warp: within it.
     """
@@ -34,6 +34,7 @@ class Machine:
         memory: Global,
         maps: list[TensorMap],
         shared: int,
+        grid: int,
         first: int,
         programs: int,
         races: bool = False,
@@ -46,6 +47,7 @@ class Machine:
         self.special = {
             "%tid.x": (self.all % program.threads).astype("u4"),
             "%ctaid.x": (first + self.owner).astype("u4"),
+            "%nctaid.x": np.full(self.threads, grid, "u4"),
         }
         self.shared = Shared(shared, programs)
         self.races = Races(self.shared.bytes.size, programs) if races else None

@@ -41,7 +41,7 @@ class Operands:
         if prefix in self.program.registers:
             bits = self.program.registers[prefix]
             return self._number(text, "?" if bits == 1 else f"u{bits // 8}", None)
-        if text in ("%tid.x", "%ctaid.x"):
+        if text in ("%tid.x", "%ctaid.x", "%nctaid.x"):
             return self._number(text, "u4", text)
         if kind == "pred":
             return self._number(f"{text} pred", "?", int(text) != 0)

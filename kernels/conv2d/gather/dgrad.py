@@ -121,6 +121,8 @@ def dgrad_kernel(
     p_w = p_w[None, :] + o_wk[:, None]
 
     b_dx = tl.zeros((BLOCK_M, BLOCK_N), ACC)
+    # A pipelined loop's first steps are computed before it is known that there are any, and a division by zero taps
+    # would let the compiler conclude that there are.
     first = 0
     last = num_r * num_s * NUM_K
     if SPLIT:
@@ -128,7 +130,7 @@ def dgrad_kernel(
     for step in range(first, last):
         tap = step // NUM_K
         k_0 = (step - tap * NUM_K) * BLOCK_K
-        a_r = tap // num_s
+        a_r = tap // tl.maximum(num_s, 1)
         a_s = tap - a_r * num_s
         o_dy = (zero + k_0) * stride_dy_k - (zero + a_r * BACK_H) * stride_dy_p - (zero + a_s * BACK_W) * stride_dy_q
         o_f = (zero + k_0) * stride_w_k + (zero + a_r * STEP_H) * stride_w_r + (zero + a_s * STEP_W) * stride_w_s
