@@ -94,6 +94,8 @@ CASES = (
     Case("avgpool3x3", _pool(kernels.avg_pool2d, (32, 64, 56, 56), kernel_size=3, stride=1, padding=1)),
     Case("maxpool5x5", _pool(kernels.max_pool2d, (16, 256, 40, 40), kernel_size=5, stride=1, padding=2)),
     Case("avgpool5x5", _pool(kernels.avg_pool2d, (16, 256, 40, 40), kernel_size=5, stride=1, padding=2)),
+    Case("maxpool7x7", _pool(kernels.max_pool2d, (32, 64, 56, 56), kernel_size=7, stride=1, padding=3)),
+    Case("maxpool13x13", _pool(kernels.max_pool2d, (16, 512, 20, 20), kernel_size=13, stride=1, padding=6)),
     Case("maxpool5x5/3", _pool(kernels.max_pool2d, (32, 64, 28, 28), kernel_size=5, stride=3)),
     Case("avgpool5x5/3", _pool(kernels.avg_pool2d, (32, 64, 28, 28), kernel_size=5, stride=3)),
     Case("globalpool 8x8", _pool(kernels.avg_pool2d, (32, 512, 8, 8), kernel_size=8)),

@@ -16,6 +16,7 @@ from kernels.pool2d.arguments import NEAR, block, chunk, comparable, count, dens
 from kernels.pool2d.avg_pool import avg_pool_backward_kernel, avg_pool_kernel
 from kernels.pool2d.geometry import Pool2dGeometry
 from kernels.pool2d.max_pool import max_pool_backward_kernel, max_pool_kernel
+from kernels.pool2d.separable import is_separable, separable_max, separable_max_backward
 
 UNROLLED_TAPS = 49
 """Larger windows run as loops: unrolled they would take minutes to compile."""
@@ -41,6 +42,8 @@ def max_pool(x: Tensor, g: Pool2dGeometry, want_code: bool, want_indices: bool) 
         special.stride1_max(x, y, code, g.kernel[0], want_code)
     elif not want_indices and special.is_stride2(g, x):
         special.stride2_max(x, y, code, g, want_code)
+    elif not want_indices and is_separable(g):
+        separable_max(x, y, code, g, want_code, channels_last)
     else:
         launch(
             max_pool_kernel,
@@ -70,6 +73,8 @@ def max_pool_backward(dy: Tensor, code: Tensor, h: int, w: int, g: Pool2dGeometr
         special.stride1_max_backward(dy, code, dx, g.kernel[0])
     elif special.is_square(g, dx):
         special.square_backward(dy, code, dx, g)
+    elif is_separable(g):
+        separable_max_backward(dy, code, dx, g, channels_last)
     else:
         launch(
             max_pool_backward_kernel,

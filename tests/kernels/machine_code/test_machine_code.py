@@ -33,6 +33,8 @@ KERNELS = {
     "rows_fprop_kernel",
     "rows_pack_kernel",
     "reduce_splits_kernel",
+    "line_max_pool_kernel",
+    "line_max_pool_backward_kernel",
     "max_pool_kernel",
     "max_pool_backward_kernel",
     "stride2_pool_kernel",

@@ -93,6 +93,45 @@ def test_which_kernel_runs(triton: Path, name: str, function: str, channels_last
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
+def test_large_windows_take_their_axes_apart(triton: Path, channels_last: bool) -> None:
+    """7 + 7 taps in place of 49: two launches each way, of which the first keeps a byte for each of its results; the
+    indices, and windows with a stride or a dilation, are looked for tap by tap."""
+    form = torch.channels_last if channels_last else torch.contiguous_format
+    x = torch.randn(2, 3, 16, 18).contiguous(memory_format=form).requires_grad_()
+
+    def names(**options: Any) -> list[str]:
+        with record() as launches:
+            y = kernels.max_pool2d(x, 7, padding=3, **options)
+            (y[0] if isinstance(y, tuple) else y).sum().backward()
+        return [launch.kernel.__name__.removesuffix("_kernel") for launch in launches]
+
+    assert names(stride=1) == ["line_max_pool"] * 2 + ["line_max_pool_backward"] * 2
+    assert names(stride=2) == names(stride=1, dilation=2) == ["max_pool", "max_pool_backward"]
+    assert names(stride=1, return_indices=True) == ["max_pool"] + ["line_max_pool_backward"] * 2
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("window", [(6, 5), (2, 32), (17, 3)], ids=str)
+def test_every_length_of_a_run(path: Path, window: tuple[int, int], channels_last: bool) -> None:
+    """Planes that are not whole runs, of ties, infinities and NaN: values, codes and gradients are torch's."""
+    form = torch.channels_last if channels_last else torch.contiguous_format
+    x = torch.randint(-2, 3, (2, 4, 21, 37), device=path.device).float().contiguous(memory_format=form)
+    chance = torch.rand(x.shape, device=path.device)
+    x[chance < 0.002] = float("nan")
+    x[chance > 0.6] = -float("inf")
+    x[:, :, :, 20:] = -float("inf")
+    padding = (window[0] // 2, window[1] // 2)
+    results = []
+    for pool in (kernels.max_pool2d, F.max_pool2d):
+        leaf = x.clone().requires_grad_()
+        y = pool(leaf, window, stride=1, padding=padding)
+        (gradient,) = torch.autograd.grad(y, leaf, torch.ones_like(y))
+        results.append((y.detach(), gradient))
+    for got, want in zip(*results, strict=True):
+        assert_exact(got, want)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
 def test_few_large_planes_are_averaged_in_parts(triton: Path, channels_last: bool) -> None:
     """One image of 32 planes: some 50 programs that go at most twice over their pixels, and the sum of their parts."""
     form = torch.channels_last if channels_last else torch.contiguous_format
@@ -137,7 +176,7 @@ def test_wide_rows_are_those_of_a_lane_an_element(
 
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-@pytest.mark.parametrize("k", [3, 5])
+@pytest.mark.parametrize("k", [3, 5, 7])
 def test_maxima_without_a_code_are_those_with_one(path: Path, k: int, dtype: torch.dtype, channels_last: bool) -> None:
     """Inference takes another instruction for the greater of two numbers: NaN and infinities must pass it alike."""
     form = torch.channels_last if channels_last else torch.contiguous_format
