@@ -55,7 +55,7 @@ def parse(text: str) -> Program:
             number, row = line.split()[1:3]
             where = f"{files.get(number, '?').rsplit('/', 1)[-1]}:{row}"
         elif line.startswith(".reg"):
-            kind, prefix = re.findall(r"\.reg \.[a-z]?(pred|\d+)\s+(%[a-z]+)", line.replace(".pred", ".ppred"))[0]
+            kind, prefix = re.findall(r"\.reg \.[a-z]?(pred|\d+)\s+(%[A-Za-z]+)", line.replace(".pred", ".ppred"))[0]
             program.registers[prefix] = BITS[kind]
         elif line.endswith(":"):
             if line[:-1] in used:
@@ -66,7 +66,7 @@ def parse(text: str) -> Program:
             block[-1].append(Instruction(op, guard or "", bool(negated), tuple(_operands(rest)), where))
             if op.startswith(_ENDS):
                 block.append([])
-        elif line and not line.startswith((".pragma", "{", "}")):
+        elif line and not line.startswith((".pragma", ".local", "{", "}")):
             raise NotImplementedError(f"PTX: {line}")
     return program
 
