@@ -174,7 +174,8 @@ def _products(launch: Launch, flops: float, limits: Limits, code: Code | None) -
     padded = launch.grid * results * m * n / max(1, out.numel())
     products = flops / 2 * _inside(a) * padded * _padded_depth(a, k)
     # Kernels that count their steps say how many; else they follow from the products.
-    steps = a.get("steps_per_split") or products / (launch.grid * joint * m * n * k)
+    counted = a["depth"] / k if "depth" in a else a.get("steps_per_split")
+    steps = counted or products / (launch.grid * joint * m * n * k)
     rate = _rate(launch, limits) / 2 / limits.multiprocessors / limits.clock
     slow = 2.0 if limits.wgmma and m < 64 else 1.0
     reached = min(1.0, REACH * joint * m * n / (joint * m * n + FETCH * (left * m + right * n)))

@@ -10,6 +10,7 @@ from torch import Tensor
 from kernels.common.layout import empty, is_channels_last
 from kernels.common.splits import partial_sums, reduce
 from kernels.conv2d.batch import passes as batch
+from kernels.conv2d.blocks import passes as blocks
 from kernels.conv2d.common.arguments import (
     chunk,
     launch_gemm,
@@ -53,6 +54,9 @@ def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bo
         return y if channels_last else channels_outermost(y)
     if chosen.algorithm == "rows":
         rows.fprop(x, w, bias, y, g, relu, chosen)
+        return y
+    if chosen.algorithm == "blocks":
+        blocks.fprop(x, w, bias, y, g, relu, chosen)
         return y
     if chosen.packed or chosen.algorithm == "batch":
         x, w = both_innermost(x, w)
@@ -121,6 +125,9 @@ def fprop_pool(
     assert chosen.tile is not None, "the op composes convolution and pool where the convolution is direct"
     if chosen.algorithm == "rows":
         rows.fprop_pool(x, w, bias, y, code, g, average, want_code, chosen)
+        return y, code
+    if chosen.algorithm == "blocks":
+        blocks.fprop_pool(x, w, bias, y, code, g, average, want_code, chosen)
         return y, code
     if chosen.packed or chosen.algorithm == "batch":
         x, w = both_innermost(x, w)

@@ -46,6 +46,9 @@ def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, channels_last: bool) -> Tens
     if chosen.algorithm == "rows":
         rows.dgrad(dy, w, dx, g, chosen)
         return dx
+    if chosen.algorithm == "blocks":
+        blocks.dgrad(dy, w, dx, g, chosen)
+        return dx
     if chosen.algorithm == "matmul":
         dx = pointwise.dgrad(dy, w, g, chosen)
         return dx if channels_last else channels_outermost(dx)

@@ -3,72 +3,143 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from kernels.common.arithmetic import accumulator
 from kernels.common.device import MAXNREG
+from kernels.common.launch import launch
 from kernels.common.precision import input_precision
+from kernels.conv2d.blocks.fprop import blocks_band_kernel, blocks_fprop_kernel
+from kernels.conv2d.blocks.patch import BYTES, Patch, adjacent, is_last, units, wide_of
 from kernels.conv2d.blocks.sums import add_up
 from kernels.conv2d.blocks.wgrad import blocks_wgrad_kernel
-from kernels.conv2d.common.arguments import launch_gemm
+from kernels.conv2d.common.arguments import launch_gemm, strides
 from kernels.conv2d.geometry import Conv2dGeometry
-from kernels.conv2d.plans.blocks import LEAST, block_of
+from kernels.conv2d.plans.blocks import block_of
 from kernels.conv2d.plans.plan import Plan
 
-BYTES = 16
-"""What a copy moves at most."""
+BLOCK = 256
 
 
-@dataclass(frozen=True)
-class Patch:
-    """The input that a block's windows reach, as runs of `run` elements read `unit` at a time: `rows` of them, in NCHW
-    of each of `planes` channels. start: units from a block's first run to the first column; lead: elements of the run
-    before the first window."""
+def fprop(x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, g: Conv2dGeometry, relu: bool, plan: Plan) -> None:
+    """y [n, k, p, q], dense in either layout."""
+    _fprop("fprop", x, w, bias, y, y, g, plan, {"POOL": False, "RELU": relu, "AVERAGE": False, "HAS_CODE": False})
 
-    last: bool
-    unit: int
-    planes: int
-    rows: int
-    run: int
-    start: int
-    lead: int
 
-    @property
-    def columns(self) -> int:
-        """Elements of all runs."""
-        return self.planes * self.rows * self.run
+def fprop_pool(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    y: Tensor,
+    code: Tensor,
+    g: Conv2dGeometry,
+    average: bool,
+    want_code: bool,
+    plan: Plan,
+) -> None:
+    """y and its code [n, k, p // 2, q // 2], of one layout."""
+    flags = {"POOL": True, "RELU": True, "AVERAGE": average, "HAS_CODE": want_code}
+    _fprop("fprop_pool", x, w, bias, y, code if want_code else y, g, plan, flags)
 
-    @classmethod
-    def of(cls, x: Tensor, g: Conv2dGeometry, tall: int, wide: int, side: int) -> Patch:
-        """The patch of the widest unit that needs no more tiles of `side` elements than narrower ones do; of 4 bytes
-        at least, which is the least that is copied asynchronously, where the strides allow it."""
-        last = _is_last(x)
-        inner = g.c if last else 1  # elements of a column
-        whole = [_wide(x), g.w * inner, wide * g.stride[1] * inner]
-        rows, pad = (tall - 1) * g.stride[0] + g.r, g.padding[2] * inner
-        reach = ((wide - 1) * g.stride[1] + g.s) * inner
-        found = []
-        unit = 1
-        while unit * x.element_size() <= BYTES and all(size % unit == 0 for size in whole):
-            start = -(-pad // unit)
-            lead = start * unit - pad
-            run = -(-(lead + reach) // unit) * unit
-            found.append(cls(last, unit, 1 if last else g.c, rows, run, start, lead))
-            unit *= 2
-        wide_ones = [patch for patch in found if patch.unit * x.element_size() >= LEAST]
-        return min(reversed(wide_ones or found), key=lambda patch: -(-patch.columns // side))
+
+def dgrad(dy: Tensor, w: Tensor, dx: Tensor, g: Conv2dGeometry, plan: Plan) -> None:
+    """dx [n, c, h, w] of a convolution with stride 1, dense in either layout."""
+    flags = {"POOL": False, "RELU": False, "AVERAGE": False, "HAS_CODE": False}
+    _fprop("dgrad", dy, w.transpose(0, 1), None, dx, dx, g.turned, plan, flags)
+
+
+def _fprop(
+    which: str,
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    y: Tensor,
+    code: Tensor,
+    g: Conv2dGeometry,
+    plan: Plan,
+    flags: dict[str, bool],
+) -> None:
+    tile, (tall, wide) = plan.block, block_of("fprop" if which == "dgrad" else which, g, x.element_size())
+    each = 2 if flags["POOL"] else 1
+    x = adjacent(x)
+    patch = Patch.of(x, g, tall * each, wide * each, tile.block_k)
+    inner = g.c if patch.last else 1
+    last_y = is_last(y)
+    depth = math.ceil(patch.columns / tile.block_k) * tile.block_k
+    tiles_n = math.ceil(tall * wide * g.k * each**2 / tile.block_n)
+    shared = {
+        "K": g.k,
+        "TALL": tall,
+        "WIDE": wide,
+        "ROWS": patch.rows,
+        "RUN": patch.run,
+        "WIDTH": patch.columns,
+        "LEAD": patch.lead,
+        "INNER": inner,
+        "STRIDE_H": g.stride[0],
+        "STRIDE_W": g.stride[1],
+        "R": g.r,
+        "S": g.s,
+        "LAST_Y": last_y,
+        "POOL": flags["POOL"],
+    }
+    band = torch.empty((tiles_n * tile.block_n, depth), dtype=x.dtype, device=x.device)
+    launch(
+        blocks_band_kernel,
+        math.ceil(band.numel() / BLOCK),
+        w_ptr=w,
+        band_ptr=band,
+        numel=band.numel(),
+        **strides("w", w, "kcrs"),
+        **shared,
+        DEPTH=depth,
+        TURNED=which == "dgrad",
+        SIDE=tile.block_n,
+        BLOCK=BLOCK,
+    )
+    unit_y = math.gcd(wide_of(y), wide * (g.k if last_y else 1), BYTES // y.element_size())
+    blocks = y.numel() // (g.k * tall * wide)
+    launch_gemm(
+        blocks_fprop_kernel,
+        tiles_n * math.ceil(blocks / tile.block_m),
+        tile,
+        maxnreg=MAXNREG,
+        x_ptr=x,
+        band_ptr=band,
+        bias_ptr=band if bias is None else bias,
+        y_ptr=y,
+        code_ptr=code,
+        blocks=blocks,
+        h=g.h,
+        row_units=g.w * inner // patch.unit,
+        depth=depth,
+        **units("x", x, "nch", patch.unit),
+        **units("y", y, "nkp", unit_y),
+        **shared,
+        BLOCKS_P=y.shape[2] // tall,
+        BLOCKS_Q=y.shape[3] // wide,
+        START=patch.start,
+        STEP_H=tall * each * g.stride[0],
+        STEP_W=wide * each * g.stride[1] * inner // patch.unit,
+        PAD_H=g.padding[0],
+        UNIT_Y=unit_y,
+        UNIT=patch.unit,
+        HAS_BIAS=bias is not None,
+        **{name: flags[name] for name in ("RELU", "AVERAGE", "HAS_CODE")},
+        PRECISION=input_precision(x.dtype),
+        ACC=accumulator(x),
+    )
 
 
 def wgrad(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry, plan: Plan) -> None:
     """dw [k, c, r, s], dense in either layout, its sums cut in `plan.splits` parts."""
-    tile, (tall, wide) = plan.block, block_of(g, x.element_size())
-    dy, x = _adjacent(dy), _adjacent(x)
+    tile, (tall, wide) = plan.block, block_of("wgrad", g, x.element_size())
+    dy, x = adjacent(dy), adjacent(x)
     patch = Patch.of(x, g, tall, wide, tile.block_n)
-    last_y = _is_last(dy)
-    unit_y = math.gcd(_wide(dy), wide * (g.k if last_y else 1), BYTES // dy.element_size())
+    last_y = is_last(dy)
+    unit_y = math.gcd(wide_of(dy), wide * (g.k if last_y else 1), BYTES // dy.element_size())
     m, blocks = tall * wide * g.k, g.n * g.p * g.q // (tall * wide)
     steps = math.ceil(blocks / tile.block_k)
     band = torch.empty((plan.splits, m, patch.columns), dtype=torch.float32, device=dy.device)
@@ -84,8 +155,8 @@ def wgrad(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry, plan: Plan) -> N
         steps_per_split=math.ceil(steps / plan.splits),
         h=g.h,
         row_units=g.w * (g.c if patch.last else 1) // patch.unit,
-        **_units("dy", dy, "nkp", unit_y),
-        **_units("x", x, "nch", patch.unit),
+        **units("dy", dy, "nkp", unit_y),
+        **units("x", x, "nch", patch.unit),
         K=g.k,
         BLOCKS_P=g.p // tall,
         BLOCKS_Q=g.q // wide,
@@ -115,28 +186,3 @@ def _add_up(band: Tensor, dw: Tensor, g: Conv2dGeometry, patch: Patch, block: tu
     of_c, of_j = (1, g.c) if patch.last else (patch.rows * patch.run, 1)
     pixel = (of_t * line + g.stride[0] * patch.run, of_u * line + g.stride[1] * of_j)
     add_up(band, dw, tall, wide, (*pixel, of_k * line, of_c, patch.run, of_j), patch.lead)
-
-
-def _adjacent(t: Tensor) -> Tensor:
-    """`t` if its rows, of columns or of columns and channels, are runs of adjacent elements; else a copy that has
-    them."""
-    plain = t.stride(3) == 1 or t.shape[3] == 1
-    return t if plain or _is_last(t) else t.contiguous()
-
-
-def _is_last(t: Tensor) -> bool:
-    """Whether channels, and then columns, are adjacent."""
-    c = t.shape[1]
-    return c > 1 and t.stride(1) == 1 and (t.stride(3) == c or t.shape[3] == 1)
-
-
-def _wide(t: Tensor) -> int:
-    """What divides the distances between images, between rows and, in NCHW, between channels."""
-    axes = (0, 2) if _is_last(t) else (0, 1, 2)
-    return math.gcd(*(t.stride(axis) for axis in axes if t.shape[axis] > 1))
-
-
-def _units(name: str, t: Tensor, axes: str, unit: int) -> dict[str, int]:
-    """The distances along the first axes of a tensor, in units; 0 along one of a single element."""
-    steps = zip(axes, t.shape, t.stride(), strict=False)
-    return {f"stride_{name}_{axis}": stride // unit if size > 1 else 0 for axis, size, stride in steps}

@@ -111,7 +111,7 @@ def work_of(
         plain = work_of(algorithm, which, g, itemsize, replace(card, fma=False), packed, block_m)
         return replace(plain, products=FMA)
     if algorithm == "blocks":
-        return _blocks(g, itemsize, card.tma)
+        return _blocks(which, g, itemsize, card.tma)
     if algorithm == "rows":
         return _rows(which, g, itemsize, card, packed)
     if algorithm == "batch":
@@ -167,11 +167,18 @@ def _rows(which: str, g: Conv2dGeometry, itemsize: int, card: Card, packed: bool
     return replace(product, before=copied, depth=g.n * g.p * -(-g.q // step) * step)
 
 
-def _blocks(g: Conv2dGeometry, itemsize: int, wgmma: bool) -> Work:
-    """A block of pixels is one element of the sum, and its results are a side."""
-    tall, wide = blocks.block_of(g, itemsize)
-    m, n = blocks.sides(g, tall, wide, itemsize)
-    return Work(m, n, g.n * g.p * g.q // (tall * wide), 1, 1, itemsize, wgmma=wgmma, split="always")
+def _blocks(which: str, g: Conv2dGeometry, itemsize: int, wgmma: bool) -> Work:
+    """In wgrad a block of pixels is one element of the sum, and its results are a side; else it is a row of results,
+    and a pass writes the filters as a matrix first."""
+    if which == "dgrad":
+        which, g = "fprop", g.turned
+    tall, wide = blocks.block_of(which, g, itemsize)
+    m, n = blocks.sides(which, g, tall, wide, itemsize)
+    if which == "wgrad":
+        return Work(m, n, g.n * g.p * g.q // (tall * wide), 1, 1, itemsize, wgmma=wgmma, split="always")
+    each = 2 if which == "fprop_pool" else 1
+    count = g.n * (g.p // each) * (g.q // each) // (tall * wide)
+    return Work(count, m, n, 1, 1, itemsize, wgmma=wgmma, split="no", before=COPY)
 
 
 def _strips(which: str, g: Conv2dGeometry, itemsize: int, block_m: int) -> Work:

@@ -24,7 +24,7 @@ KERNELS = {
     *(f"depthwise{layout}{tail}_kernel" for layout in ("", "_nchw") for tail in ("", "_wgrad")),
     *(f"direct_{name}_kernel" for name in ("fprop", "dgrad", "wgrad")),
     *(f"groups_{name}_kernel" for name in ("fprop", "wgrad")),
-    *(f"blocks_{name}_kernel" for name in ("wgrad", "sum")),
+    *(f"blocks_{name}_kernel" for name in ("band", "fprop", "sum", "wgrad")),
     *("pack_kernel", "pack_two_kernel"),
     "patch_fprop_kernel",
     "rows_fprop_kernel",
