@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -34,3 +35,12 @@ def fixed_random_numbers() -> None:
 def settable_flags() -> None:
     """torch.testing._internal forbids plain assignments to torch.backends flags for the rest of its process."""
     torch.backends.flags_frozen.__globals__["__allow_nonbracketed_mutation_flag"] = True
+
+
+@pytest.fixture(autouse=True, scope="module")
+def torchs_own_flags() -> Iterator[None]:
+    """A benchmark sets them for its process; the next file finds them as they were."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.benchmark, cudnn.benchmark_limit, cudnn.allow_tf32, matmul.allow_tf32
+    yield
+    cudnn.benchmark, cudnn.benchmark_limit, cudnn.allow_tf32, matmul.allow_tf32 = before
