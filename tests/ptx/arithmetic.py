@@ -17,9 +17,10 @@ DTYPES = {
     "pred": "?", "b8": "u1", "u8": "u1", "s8": "i1", "b16": "u2", "u16": "u2", "s16": "i2", "b32": "u4", "u32": "u4",
     "s32": "i4", "b64": "u8", "u64": "u8", "s64": "i8", "f16": "f2", "f32": "f4", "f64": "f8", "bf16": "u2",
     "f16x2": "f2", "bf16x2": "u2", "s16x2": "i2", "u16x2": "u2",
+    "f32x2": "f4",
 }  # fmt: skip
 TYPES = {name: np.dtype(code) for name, code in DTYPES.items()}
-WIDTH = {name: 4 if name.endswith("x2") else kind.itemsize for name, kind in TYPES.items()}
+WIDTH = {name: kind.itemsize * (2 if name.endswith("x2") else 1) for name, kind in TYPES.items()}
 """Bytes of a register's part that an operand of a type takes."""
 
 

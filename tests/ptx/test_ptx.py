@@ -121,6 +121,12 @@ def test_arithmetic(op: str, numbers: tuple[Any, ...], result: Any) -> None:
     assert compute(op, *numbers) == result
 
 
+def test_packed_numbers_are_each_computed() -> None:
+    inner, (kind,), _ = function("fma.rn.f32x2")
+    a, b, c = (np.array([*pair], "f4").view("u8") for pair in ((2, 3), (5, 7), (1, -1)))
+    assert pack(inner(*[unpack(bits, kind) for bits in (a, b, c)]), kind).view("f4").tolist() == [11, 20]
+
+
 def test_an_unknown_instruction_is_named() -> None:
     with pytest.raises(KeyError):
         function("popc.b32")
