@@ -69,7 +69,7 @@ def _shift(left: bool) -> Function:
 
 def _fused(a: Array, b: Array, c: Array) -> Array:
     """a * b + c, rounded once but for float64."""
-    return (a.astype("f8") * b + c).astype(a.dtype)
+    return (a.astype("f8") * b + c).astype(c.dtype)
 
 
 def _high(a: Array, b: Array) -> Array:
@@ -156,6 +156,9 @@ def function(op: str) -> tuple[Function, list[str], list[str]]:
         return lambda a, b, c: a.astype(code) * b.astype(code) + c, [wide], [kind, kind, wide]
     real = TYPES[kind].kind == "f" or kind.startswith("bf16")
     special = {"selp": [kind, kind, "pred"], "shl": [kind, "u32"], "shr": [kind, "u32"], "bfe": [kind, "u32", "u32"]}
+    if kinds[1:]:  # factors, or the first term, of a narrower type than the sum
+        counts = {"add": 1, "sub": 1, "fma": 2}
+        return REAL[".".join([head, *rest])], kinds[:1], [kind] * counts[head] + kinds[:1]
     operands = special.get(head) or [kind] * (3 if head in _OF_THREE else 1 if head in _OF_ONE else 2)
     return (REAL if real else SIMPLE)[".".join([head, *rest])], [kind], operands
 

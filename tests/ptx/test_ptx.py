@@ -127,6 +127,11 @@ def test_packed_numbers_are_each_computed() -> None:
     assert pack(inner(*[unpack(bits, kind) for bits in (a, b, c)]), kind).view("f4").tolist() == [11, 20]
 
 
+def test_a_sum_of_two_types() -> None:
+    assert function("add.rn.f32.f16")[1:] == (["f32"], ["f16", "f32"])
+    assert function("fma.rn.f32.bf16")[1:] == (["f32"], ["bf16", "bf16", "f32"])
+
+
 def test_an_unknown_instruction_is_named() -> None:
     with pytest.raises(KeyError):
         function("popc.b32")
