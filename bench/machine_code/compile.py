@@ -97,7 +97,7 @@ def _specialize(kernel: Any, arguments: dict[str, Any]) -> tuple[dict[str, str],
 
 
 def compile_launch(launch: Launch, target: str) -> Compiled:
-    """Compile `launch` for one of TARGETS, with the registers that it would name there (kernels/common/registers.py).
+    """Compile `launch` for one of TARGETS, with the options that it would settle on (kernels/common/registers.py).
 
     Needs a process without TRITON_INTERPRET; raises what Triton raises.
     """
@@ -121,7 +121,8 @@ def compile_launch(launch: Launch, target: str) -> Compiled:
 
     if target.startswith("gfx"):
         return make(launch.options)
-    return settle(launch.options, make, lambda made: (made.registers, made.stack))[1]
+    room = CARDS[target].shared
+    return settle(launch.options, make, lambda made: (made.registers, made.stack or max(0, made.shared - room)))[1]
 
 
 def _usage(target: str, code: bytes, text: dict[str, str]) -> tuple[int, int]:

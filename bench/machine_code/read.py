@@ -28,6 +28,10 @@ _PATTERNS = {
 }
 
 
+_PRODUCTS = {"tcgen05": 1024, "wgmma": 1024, "mma": 64, "fma": 1}
+"""Products of a thread in one instruction, in their order of size."""
+
+
 @dataclass(frozen=True)
 class Report:
     """What one program costs and does; counts are of static instructions."""
@@ -82,8 +86,7 @@ def _loops(lines: list[str]) -> list[list[str]]:
 
 def _weight(loop: dict[str, int]) -> tuple[int, int]:
     """The main loop is the one with the most products, the innermost among equals."""
-    products = sum(loop.get(kind, 0) for kind in ("wgmma", "mma", "tcgen05", "fma"))
-    return products, -loop["all"]
+    return sum(size * loop.get(kind, 0) for kind, size in _PRODUCTS.items()), -loop["all"]
 
 
 def _read_amd(compiled: Compiled) -> Report:

@@ -7,7 +7,7 @@ for another order of the instructions, and three times in four finds one with as
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 FILE = 65536
@@ -23,27 +23,38 @@ Made = TypeVar("Made")
 
 def counts(registers: int, num_warps: int) -> list[int]:
     """What to name for a program that took so many registers a thread: as many, then the most that leave a
-    multiprocessor as many programs, then one fewer, and so on."""
-    took = -(-registers // 8) * 8
+    multiprocessor as many programs, then one fewer, and so on; a few fewer than it took at last."""
+    took = min(MOST, -(-registers // 8) * 8)
     programs = FILE // (32 * num_warps * took)
     kept = [left for left in range(programs, 0, -1) if left >= LEAST * programs]
     shares = [min(MOST, FILE // (32 * num_warps * left) // 8 * 8) for left in kept]
-    return list(dict.fromkeys([min(MOST, took), *shares]))
+    fewer = [(took + 7) // 8 * 8 - step for step in (8, 16)]
+    return list(dict.fromkeys([took, *shares, *fewer]))
+
+
+def others(registers: int, options: Options) -> Iterator[Options]:
+    """The options to try for a program that took so many registers a thread: them named, then one more stage."""
+    named = counts(registers, options["num_warps"])
+    yield from (options | {"maxnreg": count} for count in named)
+    deeper = options | {"num_stages": options["num_stages"] + 1}
+    yield from (deeper, deeper | {"maxnreg": named[0]})
 
 
 def settle(
     options: Options, make: Callable[[Options], Made], usage: Callable[[Made], tuple[int, int]]
 ) -> tuple[Options, Made]:
-    """The program that `make` compiles with these options, or with registers named if only that keeps it off the stack.
+    """The program that `make` compiles with these options, or with others if only they keep it off the stack.
 
-    usage: registers a thread of a program, and what it keeps on the stack.
+    usage: registers a thread of a program, and what it keeps on the stack. Options that name registers stay.
     """
     made = make(options)
     registers, stack = usage(made)
     if stack and "maxnreg" not in options:
-        for count in counts(registers, options["num_warps"]):
-            named = options | {"maxnreg": count}
-            other = make(named)
+        for tried in others(registers, options):
+            try:
+                other = make(tried)
+            except Exception:  # ptxas refuses, or shared memory does not hold another stage: the first program is there
+                continue
             if not usage(other)[1]:
-                return named, other
+                return tried, other
     return options, made
