@@ -128,7 +128,9 @@ def _linear_part(
     last = tl.minimum((i_split + 1) * share, n)
     b_dw = tl.zeros((128, 64), tl.float32)
     b_db = tl.zeros((BLOCK_M, 128), tl.float32)
-    for m_0 in range(i_split * share, last, BLOCK_M):
+    # One stage: a copy ahead would overwrite dy, which b_db reads as well, while tensor cores still read it (Triton 3.7
+    # gives it a single buffer).
+    for m_0 in tl.range(i_split * share, last, BLOCK_M, num_stages=1):
         o_m = tl.arange(0, BLOCK_M)
         m_m = (m_0 + o_m < last)[:, None]
         first = zero + m_0

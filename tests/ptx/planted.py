@@ -13,11 +13,14 @@ import torch
 import triton
 import triton.language as tl
 
+import kernels
 from bench.machine_code.plans import SHAPES, shape
+from bench.networks import IMAGES, LENETS, build
 from kernels.common.launch import launch
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.plan import Plan
 from kernels.conv2d.plans.tiles import Tile
+from kernels.lenet import lenet
 from tests.ptx.launch import Card, emulated
 from tests.ptx.plans import Job, wrong
 
@@ -103,6 +106,15 @@ def plan(name: str) -> list[object]:
     return [count, [head for head in heads if any(op.startswith(head) for op in ops)]]
 
 
+def lenet_step() -> bool:
+    """Whether a training step of the fused LeNet in half precision gives finite gradients."""
+    parameters = [p.detach().half().requires_grad_() for p in build("lenet").parameters()]
+    with kernels.backend("triton"), emulated(Card("sm_90")):
+        y = lenet(torch.ones(3, *IMAGES["lenet"], dtype=torch.half), parameters, padding=LENETS["lenet"])
+        found = torch.autograd.grad(y.sum(), parameters)
+    return all(bool(gradient.isfinite().all()) for gradient in found)
+
+
 def without(name: str) -> dict[str, list[str]]:
     """What is said of a job's product without one of its barriers or waits, for each in turn."""
     target, precision, job = JOBS[name]
@@ -129,6 +141,7 @@ def main() -> None:
         "beyond": lambda: said(lambda: copied(beyond_kernel, SIZE)),
         "true promise": lambda: said(lambda: copied(promised_kernel, 100)),
         "false promise": lambda: said(lambda: copied(promised_kernel, 98)),
+        "lenet": lambda: said(lenet_step),
         **{name: lambda name=name: plan(name) for name in JOBS},
         **{f"without {name}": lambda name=name: without(name) for name in ("mma", "wgmma")},
     }

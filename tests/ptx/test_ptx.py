@@ -61,6 +61,10 @@ def test_a_read_beyond_a_tensor_is_named(rows: dict[str, Any]) -> None:
     assert rows["beyond"].startswith("ProgramError: planted.py:")
 
 
+def test_no_operand_of_lenets_gradients_changes_under_way(rows: dict[str, Any]) -> None:
+    assert rows["lenet"] == "True"
+
+
 def test_a_false_promise_about_a_mask_moves_what_it_should_not(rows: dict[str, Any]) -> None:
     assert rows["true promise"] == "True"
     assert "element 96 of [98]" in rows["false promise"]
