@@ -12,7 +12,7 @@ from kernels.common.arithmetic import accumulator, index
 from kernels.common.launch import launch
 from kernels.common.layout import empty, is_channels_last
 from kernels.pool2d import special
-from kernels.pool2d.arguments import NEAR, block, chunk, comparable, count, dense, is_clipped, window
+from kernels.pool2d.arguments import NEAR, THREADS, block, chunk, comparable, count, dense, is_clipped, window
 from kernels.pool2d.avg_pool import avg_pool_backward_kernel, avg_pool_kernel
 from kernels.pool2d.geometry import Pool2dGeometry
 from kernels.pool2d.max_pool import max_pool_backward_kernel, max_pool_kernel
@@ -20,6 +20,8 @@ from kernels.pool2d.separable import is_separable, separable_max, separable_max_
 
 UNROLLED_TAPS = 49
 """Larger windows run as loops: unrolled they would take minutes to compile."""
+WIDE_TAPS = 25
+"""Averages handed back from larger windows keep four places of a thread on the stack (sm_120); two they do not."""
 
 
 def code_dtype(geometry: Pool2dGeometry) -> torch.dtype:
@@ -135,9 +137,10 @@ def avg_pool_backward(
     elif special.is_square(g, dx):
         special.square_backward(dy, None, dx, g, counted)
     else:
+        many = g.kernel[0] * g.kernel[1] > WIDE_TAPS
         launch(
             avg_pool_backward_kernel,
-            **_grid(dx, channels_last),
+            **_grid(dx, channels_last, 2 if many else 4),
             **_tensors(dy=dy, dx=dx),
             **_sizes(dx, dx, dy, channels_last),
             **counted,
@@ -149,11 +152,12 @@ def avg_pool_backward(
     return dx
 
 
-def _grid(out: Tensor, channels_last: bool) -> dict[str, Any]:
-    """Programs over what is written, how many chunks each takes, and how their lanes find their place."""
+def _grid(out: Tensor, channels_last: bool, most: int = 4) -> dict[str, Any]:
+    """Programs over what is written, how many chunks each takes (of a thread: `most` at most), and how their lanes find
+    their place."""
     planes, v, cc = chunk(out, channels_last)
     rows, row = out.shape[2], out.shape[3] * cc
-    size = block(v)
+    size = min(block(v), most * THREADS)
     near = max(rows, row) < NEAR
     return {"grid": math.ceil(planes * rows * row / size), "NEAR": near, "BLOCK": size, "V": v}
 

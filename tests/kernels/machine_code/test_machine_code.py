@@ -209,6 +209,7 @@ def test_depthwise_moves_16_bytes_at_a_time(directory: str) -> None:
     """3x3 on aligned rows on Hopper, where memory is the limit of every pass. In NCHW, of the two vectors beside a
     lane's own the compiler reads no more than the element of each that is used; the weights are single numbers."""
     rows = inspect("sm_90", ("float16",), directory, kernel="depthwise", representative=False, case="depthwise3x3 96")
+    rows = [row for row in rows if "dilated" not in row["case"]]
     assert sorted(row["layout"] for row in rows) == ["channels_last"] * 3 + ["nchw"] * 3
     for row in rows:
         total, wgrad, nchw = row["total"], "wgrad" in row["kernel"], row["layout"] == "nchw"
