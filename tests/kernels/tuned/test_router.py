@@ -19,6 +19,7 @@ from kernels.common.layout import is_channels_last
 from kernels.common.precision import precision_of
 from kernels.conv2d import by_torch
 from kernels.conv2d.geometry import Conv2dGeometry
+from kernels.cpu import front
 from kernels.pool2d.geometry import Pool2dGeometry
 from kernels.tuned.bucket import Bucket
 from kernels.tuned.router import MARGIN, PASSES
@@ -34,7 +35,8 @@ POOL = Pool2dGeometry((2, 2), (2, 2), (0, 0), (1, 1), False)
 
 @pytest.fixture(autouse=True)
 def routing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The CPU plays the card: "auto" takes the Triton path, and nothing asks for deterministic algorithms."""
+    """The CPU plays the card: "auto" takes the Triton path, nothing asks for deterministic algorithms, and the CPU path
+    knows no call that another file has made."""
     reason = why_no_triton()
     if reason is not None:
         pytest.skip(reason)
@@ -44,6 +46,8 @@ def routing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     for place in ("kernels.conv2d.op", "kernels.pool2d.op", "kernels.explain", "kernels.conv_transpose2d.op"):
         monkeypatch.setattr(import_module(place), "path", path)
+    for memory in (front.conv2d, front.conv2d_relu, front.conv2d_relu_pool2d, front.max_pool2d, front.avg_pool2d):
+        memory.forget()
     torch.use_deterministic_algorithms(False)
     with assume_card(CARD):
         yield
