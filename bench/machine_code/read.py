@@ -84,9 +84,11 @@ def _loops(lines: list[str]) -> list[list[str]]:
     return bodies
 
 
-def _weight(loop: dict[str, int]) -> tuple[int, int]:
-    """The main loop is the one with the most products, the innermost among equals."""
-    return sum(size * loop.get(kind, 0) for kind, size in _PRODUCTS.items()), -loop["all"]
+def _weight(loop: dict[str, int]) -> tuple[int, bool, int]:
+    """The main loop is the one with the most products; among equals one that copies ahead, which a loop that is seldom
+    entered does not, and then the innermost."""
+    products = sum(size * loop.get(kind, 0) for kind, size in _PRODUCTS.items())
+    return products, "async_copy" in loop or "tma_load" in loop, -loop["all"]
 
 
 def _read_amd(compiled: Compiled) -> Report:

@@ -110,7 +110,7 @@ def _row(index: int) -> dict[str, Any]:
         "layout": job.layout,
         "tile": tile_of(job.launch),
         "dot": job.launch.kernel.__name__ in _DOT_KERNELS,
-        "chunk": job.launch.arguments.get("CHUNK"),
+        "chunk": _chunk(job.launch),
     }
     try:
         compiled = compile_launch(job.launch, job.target)
@@ -120,6 +120,12 @@ def _row(index: int) -> dict[str, Any]:
     fits = report.shared <= CARDS[job.target].shared
     named = {} if compiled.maxnreg in (None, job.launch.options.get("maxnreg")) else {"named": compiled.maxnreg}
     return head | report.as_dict() | named | {"clean": report.stack == 0 and fits} | bounds(job, report)
+
+
+def _chunk(launch: Launch) -> int | None:
+    """Adjacent elements that a program may read at once from each of its maps. A weight gradient reads both."""
+    names = ("CHUNK", "CHUNK_Y") if "wgrad" in launch.kernel.__name__ else ("CHUNK",)
+    return min((launch.arguments[name] for name in names if name in launch.arguments), default=None)
 
 
 def bounds(job: Job, report: Report) -> dict[str, Any]:

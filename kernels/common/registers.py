@@ -33,11 +33,13 @@ def counts(registers: int, num_warps: int) -> list[int]:
 
 
 def others(registers: int, options: Options) -> Iterator[Options]:
-    """The options to try for a program that took so many registers a thread: them named, then one more stage."""
+    """The options to try for a program that took so many registers a thread: them named, then one more stage, then
+    fewer and fewer."""
     named = counts(registers, options["num_warps"])
     yield from (options | {"maxnreg": count} for count in named)
     deeper = options | {"num_stages": options["num_stages"] + 1}
     yield from (deeper, deeper | {"maxnreg": named[0]})
+    yield from (options | {"num_stages": stages} for stages in range(options["num_stages"] - 1, 0, -1))
 
 
 def settle(

@@ -72,6 +72,14 @@ def test_a_worse_loop_is_noticed(counts: dict[str, int], good: bool) -> None:
     assert Found(LOOPS[0], counts).is_good == good
 
 
+UNROLLED = {
+    "kernel": "groups_fprop_kernel",
+    "loop": {"wgmma": 4, "load": 9},
+    "total": {"wgmma": 40, "async_copy": 44, "async_copy_16": 22},
+}
+"""Packed groups whose taps are unrolled: the loop that is left is the one that NaNs take."""
+
+
 @pytest.mark.parametrize(
     "change, what",
     [
@@ -89,6 +97,9 @@ def test_a_worse_loop_is_noticed(counts: dict[str, int], good: bool) -> None:
             {"kernel": "groups_fprop_kernel", "loop": {"load": 9, "async_copy": 4, "async_copy_16": 3}},
             "1 copies of less than 16 bytes",
         ),
+        ({"kernel": "groups_fprop_kernel", "loop": {"wgmma": 4, "load": 9}}, "4 copies of less than 16 bytes"),
+        (UNROLLED, None),
+        ({**UNROLLED, "total": {"wgmma": 36, "async_copy": 22, "async_copy_16": 3}}, "1 copies of less than 16 bytes"),
     ],
 )
 def test_a_fault_is_named(change: dict[str, Any], what: str | None) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from kernels.common.registers import FILE, MOST, Options, counts, settle
 
-EVERY = [(None, 2), (80, 2), (128, 2), (72, 2), (64, 2), (None, 3), (80, 3)]
+EVERY = [(None, 2), (80, 2), (128, 2), (72, 2), (64, 2), (None, 3), (80, 3), (None, 1)]
 """What is made of a program of 80 registers, two stages and eight warps: (registers named, stages)."""
 
 
@@ -63,10 +63,25 @@ def test_the_first_count_without_a_stack_is_taken() -> None:
     assert second.made == [(None, 2), (80, 2), (128, 2)]
 
 
-def test_another_stage_is_tried_last() -> None:
+def test_another_stage_is_tried_after_the_counts() -> None:
     deeper = Compiler({(80, 3): 0})
     assert deeper.settle() == ({"num_warps": 8, "num_stages": 3, "maxnreg": 80}, (80, 3))
-    assert deeper.made == EVERY
+    assert deeper.made == EVERY[:-1]
+
+
+def test_fewer_stages_are_tried_last() -> None:
+    single = Compiler({(None, 1): 0})
+    assert single.settle() == ({"num_warps": 8, "num_stages": 1}, (None, 1))
+    assert single.made == EVERY
+    fewer = Compiler({(None, 1): 0, (None, 2): 0})
+    assert fewer.settle(num_stages=4) == ({"num_warps": 8, "num_stages": 2}, (None, 2))
+    assert fewer.made[-3:] == [(80, 5), (None, 3), (None, 2)]
+
+
+def test_a_program_without_copies_ahead_is_not_made_again_as_it_was() -> None:
+    single = Compiler({})
+    assert single.settle(num_stages=1) == ({"num_warps": 8, "num_stages": 1}, (None, 1))
+    assert single.made == [(None, 1), (80, 1), (128, 1), (72, 1), (64, 1), (None, 2), (80, 2)]
 
 
 @pytest.mark.parametrize("refused", [{}, dict.fromkeys([(80, 2), (64, 2), (None, 3), (80, 3)])])

@@ -6,7 +6,6 @@ import math
 
 from torch import Tensor
 
-from kernels.common.device import MAXNREG
 from kernels.conv2d.common.arguments import chunk, launch_gemm, numerics, strides, window
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.groups.fprop import groups_fprop_kernel
@@ -15,10 +14,6 @@ from kernels.conv2d.plans.few import group_block, group_pack
 from kernels.conv2d.plans.plan import Plan
 from kernels.conv2d.plans.tiles import Tile
 from kernels.conv2d.thin.passes import per_split
-
-NARROW = 4
-"""Groups of fewer channels read their weights one by one. Allowed all registers, ptxas takes them and some of the
-stack; by its own rule it takes 110 to 200 of them and no stack."""
 
 
 def fprop(x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, g: Conv2dGeometry, relu: bool, tile: Tile) -> None:
@@ -88,7 +83,6 @@ def _launch(
         groups_fprop_kernel,
         math.ceil(pixels / tile.block_m) * phases * math.ceil(k / columns),
         tile,
-        maxnreg=MAXNREG if min(sizes["IN"], sizes["OUT"]) >= NARROW else None,
         x_ptr=x,
         w_ptr=w,
         bias_ptr=x if bias is None else bias,
