@@ -11,8 +11,8 @@ import triton
 import triton.language as tl
 
 from kernels.common.jit import dot, unravel
+from kernels.conv2d.common.epilogue import pooled
 from kernels.conv2d.common.order import place
-from kernels.conv2d.common.pool_epilogue import pooled
 
 
 @triton.jit

@@ -12,8 +12,8 @@ meet an infinite pixel or a NaN: a sum that is NaN is made again, with the other
 import triton
 import triton.language as tl
 
-from kernels.common.jit import dot, relu, unravel
-from kernels.conv2d.common.pool_epilogue import pooled
+from kernels.common.jit import dot, unravel
+from kernels.conv2d.common.epilogue import finish
 
 
 @triton.jit
@@ -41,38 +41,6 @@ def _reached(
     o_r = o_row - o_t * STRIDE_H
     o_s = o_place - o_u * (STRIDE_W * INNER)
     return o_r, o_s, (o_r >= 0) & (o_r < R) & (o_s >= 0) & (o_s < S * INNER)
-
-
-@triton.jit
-def _store(
-    b_0,
-    b_1,
-    b_2,
-    b_3,
-    b_bias,
-    y_ptr,
-    code_ptr,
-    o_block,
-    o_result,
-    m_m,
-    m_g,
-    POOL: tl.constexpr,
-    RELU: tl.constexpr,
-    AVERAGE: tl.constexpr,
-    HAS_CODE: tl.constexpr,
-):
-    """Results of the sums: b_0, or the pool of all four."""
-    o_y = o_block[:, None] + o_result[None, :]
-    m_y = m_m[:, None] & m_g[None, :]
-    if POOL:
-        b_y, b_code = pooled(b_0, b_1, b_2, b_3, b_bias, AVERAGE, y_ptr.dtype.element_ty)
-        if HAS_CODE:
-            tl.store(code_ptr + o_y, b_code.to(tl.uint8), mask=m_y)
-    else:
-        b_y = b_0 + b_bias
-        if RELU:
-            b_y = relu(b_y)
-    tl.store(y_ptr + o_y, b_y.to(y_ptr.dtype.element_ty), mask=m_y)
 
 
 @triton.jit
@@ -231,9 +199,9 @@ def blocks_fprop_kernel(
         b_even, b_odd = tl.split(b_y.reshape(BLOCK_M, 2, 2, GROUP).permute(0, 1, 3, 2))
         b_0, b_2 = tl.split(b_even.permute(0, 2, 1))
         b_1, b_3 = tl.split(b_odd.permute(0, 2, 1))
-        _store(b_0, b_1, b_2, b_3, b_bias, y_ptr, code_ptr, o_block, o_y, m_m, m_g, POOL, RELU, AVERAGE, HAS_CODE)
+        finish(b_0, b_1, b_2, b_3, b_bias, y_ptr, code_ptr, o_block, o_y, m_m, m_g, POOL, RELU, AVERAGE, HAS_CODE)
     else:
-        _store(b_y, b_y, b_y, b_y, b_bias, y_ptr, code_ptr, o_block, o_y, m_m, m_g, POOL, RELU, AVERAGE, HAS_CODE)
+        finish(b_y, b_y, b_y, b_y, b_bias, y_ptr, code_ptr, o_block, o_y, m_m, m_g, POOL, RELU, AVERAGE, HAS_CODE)
 
     # Seldom entered: once more for each result of a block, of the windows of that alone.
     o_n = tl.arange(0, GROUP)
@@ -269,4 +237,4 @@ def blocks_fprop_kernel(
                 b_x = tl.load(p_run, mask=m_x & m_3[None, :], other=0.0)
                 b_3 = dot(b_x, tl.load(p_next + 2 * GROUP * depth), b_3, PRECISION)
         m_own = m_g & (o_t * WIDE + o_u == result)
-        _store(b_0, b_1, b_2, b_3, b_bias, y_ptr, code_ptr, o_block, o_y, m_m, m_own, POOL, RELU, AVERAGE, HAS_CODE)
+        finish(b_0, b_1, b_2, b_3, b_bias, y_ptr, code_ptr, o_block, o_y, m_m, m_own, POOL, RELU, AVERAGE, HAS_CODE)

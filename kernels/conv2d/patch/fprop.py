@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 from kernels.common.jit import near, relu
-from kernels.conv2d.common.pool_epilogue import pooled
+from kernels.conv2d.common.epilogue import pooled
 
 
 @triton.jit

@@ -11,8 +11,8 @@ No element is tested for the image's edge: the rows carry it. Loads are as wide 
 import triton
 import triton.language as tl
 
-from kernels.common.jit import dot, near, relu
-from kernels.conv2d.common.pool_epilogue import pooled
+from kernels.common.jit import dot, near
+from kernels.conv2d.common.epilogue import finish
 
 
 @triton.jit
@@ -101,14 +101,4 @@ def rows_fprop_kernel(
         m_m = tl.max_constancy(m_m, ALONG)
         o_y = tl.max_contiguous(tl.multiple_of(o_y, ALONG), ALONG)
         o_column = tl.multiple_of(o_column, ALONG)
-    o_y = o_y[:, None] + o_column[None, :]
-    m_y = m_m[:, None] & m_n[None, :]
-    if POOL:
-        b_y, b_code = pooled(b_0, b_1, b_2, b_3, b_bias, AVERAGE, y_ptr.dtype.element_ty)
-        if HAS_CODE:
-            tl.store(code_ptr + o_y, b_code.to(tl.uint8), mask=m_y)
-    else:
-        b_y = b_0 + b_bias
-        if RELU:
-            b_y = relu(b_y)
-    tl.store(y_ptr + o_y, b_y.to(y_ptr.dtype.element_ty), mask=m_y)
+    finish(b_0, b_1, b_2, b_3, b_bias, y_ptr, code_ptr, o_y, o_column, m_m, m_n, POOL, RELU, AVERAGE, HAS_CODE)

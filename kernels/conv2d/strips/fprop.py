@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 from kernels.common.jit import dot, relu, through_registers, waited
-from kernels.conv2d.common.pool_epilogue import pooled
+from kernels.conv2d.common.epilogue import pooled
 from kernels.conv2d.plans import strips
 
 ROWS = tl.constexpr(strips.ROWS)

@@ -1,4 +1,4 @@
-"""What the fused kernels do with the four sums of a 2x2 window: bias, ReLU, pool, and the byte that backward needs."""
+"""What becomes of a kernel's sums: bias, ReLU, and of a 2x2 window's four the pool and the byte that backward needs."""
 
 import triton
 import triton.language as tl
@@ -45,3 +45,35 @@ def pooled(b_0, b_1, b_2, b_3, b_bias, AVERAGE: tl.constexpr, DTYPE: tl.constexp
         b_code = tl.where(b_y <= 0, 4, b_code)
         b_y = relu(b_y)  # of the maximum alone, which it leaves the maximum
     return b_y, b_code
+
+
+@triton.jit
+def finish(
+    b_0,
+    b_1,
+    b_2,
+    b_3,
+    b_bias,
+    y_ptr,
+    code_ptr,
+    o_row,
+    o_column,
+    m_row,
+    m_column,
+    POOL: tl.constexpr,
+    RELU: tl.constexpr,
+    AVERAGE: tl.constexpr,
+    HAS_CODE: tl.constexpr,
+):
+    """Stores at o_row + o_column what becomes of the sums: of b_0, or the pool of all four with its code."""
+    o_y = o_row[:, None] + o_column[None, :]
+    m_y = m_row[:, None] & m_column[None, :]
+    if POOL:
+        b_y, b_code = pooled(b_0, b_1, b_2, b_3, b_bias, AVERAGE, y_ptr.dtype.element_ty)
+        if HAS_CODE:
+            tl.store(code_ptr + o_y, b_code.to(tl.uint8), mask=m_y)
+    else:
+        b_y = b_0 + b_bias
+        if RELU:
+            b_y = relu(b_y)
+    tl.store(y_ptr + o_y, b_y.to(y_ptr.dtype.element_ty), mask=m_y)
