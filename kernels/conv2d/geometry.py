@@ -69,6 +69,16 @@ class Conv2dGeometry:
         return replace(self, c=self.k, h=self.p, w=self.q, k=self.c, padding=pads)
 
     @property
+    def phases(self) -> int:
+        """Sets of input pixels that the same taps reach: equal rows and columns modulo the strides."""
+        return self.stride[0] * self.stride[1]
+
+    @property
+    def phase_pixels(self) -> int:
+        """Pixels of the largest phase in all images."""
+        return self.n * -(-self.h // self.stride[0]) * -(-self.w // self.stride[1])
+
+    @property
     def flops(self) -> int:
         """Multiplications and additions of the forward pass, padding included, as torch counts them."""
         return 2 * self.n * self.k * self.p * self.q * self.c_group * self.r * self.s

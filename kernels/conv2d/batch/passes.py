@@ -5,28 +5,25 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from kernels.common.arithmetic import index
-from kernels.common.layout import empty
 from kernels.common.splits import partial_sums, reduce
 from kernels.conv2d.batch.dgrad import batch_dgrad_kernel
 from kernels.conv2d.batch.fprop import batch_fprop_kernel
 from kernels.conv2d.batch.fprop_pool import batch_fprop_pool_kernel
 from kernels.conv2d.batch.wgrad import batch_wgrad_kernel
 from kernels.conv2d.common import descriptors
-from kernels.conv2d.common.arguments import launch_gemm, strides, window
+from kernels.conv2d.common.arguments import launch_gemm, phase_steps, strides, window
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.box import Box, box_of
 from kernels.conv2d.plans.plan import Plan
 
 
-def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bool, plan: Plan) -> Tensor:
+def fprop(x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, g: Conv2dGeometry, relu: bool, plan: Plan) -> None:
     """y [n, k, p, q] in channels_last."""
     tile = plan.block
     box = box_of("fprop", g, tile.block_m, x.element_size())
-    y = empty(x, (g.n, g.k, g.p, g.q), True)
     whole = plan.splits == 1
     out = y if whole else partial_sums(y, plan.splits)
     _launch(
@@ -55,20 +52,24 @@ def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bo
     )
     if not whole:
         reduce(out, y, bias, relu)
-    return y
 
 
 def fprop_pool(
-    x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, average: bool, want_code: bool, plan: Plan
-) -> tuple[Tensor, Tensor]:
-    """y and its code [n, k, p // 2, q // 2] in channels_last (the code empty if not wanted)."""
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    y: Tensor,
+    code: Tensor,
+    g: Conv2dGeometry,
+    average: bool,
+    plan: Plan,
+) -> None:
+    """y and its code [n, k, p // 2, q // 2] in channels_last; the code has no element if it is not wanted."""
     tile = plan.block
-    shape = (g.n, g.k, g.p // 2, g.q // 2)
-    y = empty(x, shape, True)
-    code = empty(x, shape if want_code else (0,) * 4, True, torch.uint8)
+    n, k, p, q = y.shape
     _launch(
         batch_fprop_pool_kernel,
-        shape[2] * shape[3] * math.ceil(g.n / tile.block_m) * math.ceil(g.k / tile.block_n),
+        p * q * math.ceil(n / tile.block_m) * math.ceil(k / tile.block_n),
         plan,
         x,
         x_desc=descriptors.images(x, tile.block_m, tile.block_k),
@@ -76,26 +77,24 @@ def fprop_pool(
         bias_ptr=w if bias is None else bias,
         y_desc=descriptors.images(y, tile.block_m, tile.block_n, result=True),
         code_ptr=code,
-        n=g.n,
-        k=g.k,
-        p=shape[2],
-        q=shape[3],
+        n=n,
+        k=k,
+        p=p,
+        q=q,
         C=g.c,
         **window(g),
         HAS_BIAS=bias is not None,
         AVERAGE=average,
-        HAS_CODE=want_code,
+        HAS_CODE=code.numel() > 0,
         DTYPE=descriptors.DTYPES[x.dtype],
         INDEX=index(y),
     )
-    return y, code
 
 
-def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, plan: Plan) -> Tensor:
+def dgrad(dy: Tensor, w: Tensor, dx: Tensor, g: Conv2dGeometry, plan: Plan) -> None:
     """dx [n, c, h, w] in channels_last."""
     tile = plan.block
     box = box_of("dgrad", g, tile.block_m, dy.element_size())
-    dx = empty(dy, (g.n, g.c, g.h, g.w), True)
     out = dx if plan.splits == 1 else partial_sums(dx, plan.splits)
     w_desc, turned = descriptors.filters_for_dgrad(w, tile.block_n, tile.block_k)
     _launch(
@@ -115,8 +114,7 @@ def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, plan: Plan) -> Tensor:
         splits=plan.splits,
         K=g.k,
         **window(g),
-        STEP_H=g.stride[0] // math.gcd(g.stride[0], g.dilation[0]),
-        STEP_W=g.stride[1] // math.gcd(g.stride[1], g.dilation[1]),
+        **phase_steps(g),
         TURNED=turned,
         DTYPE=descriptors.DTYPES[out.dtype],
         BOX_ROWS=box.rows,
@@ -124,7 +122,6 @@ def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, plan: Plan) -> Tensor:
     )
     if out is not dx:
         reduce(out, dx)
-    return dx
 
 
 def wgrad(dy: Tensor, x: Tensor, dw: Tensor, partial: Tensor, g: Conv2dGeometry, plan: Plan) -> None:

@@ -17,10 +17,10 @@ BYTES = 16
 @dataclass(frozen=True)
 class Patch:
     """The input that a block's windows reach, as runs of `run` elements read `unit` at a time: `rows` of them, in NCHW
-    of each of `planes` channels. start: units from a block's first run to the first column; lead: elements of the run
-    before the first window."""
+    of each of `planes` channels. inner: adjacent elements of a column, the channels or 1. start: units from a block's
+    first run to the first column; lead: elements of the run before the first window."""
 
-    last: bool
+    inner: int
     unit: int
     planes: int
     rows: int
@@ -37,8 +37,7 @@ class Patch:
     def of(cls, x: Tensor, g: Conv2dGeometry, tall: int, wide: int, side: int) -> Patch:
         """The patch of the widest unit that needs no more tiles of `side` elements than narrower ones do; of 4 bytes
         at least, which is the least that is copied asynchronously, where the strides allow it."""
-        last = is_last(x)
-        inner = g.c if last else 1  # elements of a column
+        inner, planes = (g.c, 1) if is_last(x) else (1, g.c)
         whole = [wide_of(x), g.w * inner, wide * g.stride[1] * inner]
         rows, pad = (tall - 1) * g.stride[0] + g.r, g.padding[2] * inner
         reach = ((wide - 1) * g.stride[1] + g.s) * inner
@@ -48,7 +47,7 @@ class Patch:
             start = -(-pad // unit)
             lead = start * unit - pad
             run = -(-(lead + reach) // unit) * unit
-            found.append(cls(last, unit, 1 if last else g.c, rows, run, start, lead))
+            found.append(cls(inner, unit, planes, rows, run, start, lead))
             unit *= 2
         wide_ones = [patch for patch in found if patch.unit * x.element_size() >= LEAST]
         return min(reversed(wide_ones or found), key=lambda patch: -(-patch.columns // side))

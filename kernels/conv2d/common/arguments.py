@@ -1,9 +1,9 @@
-"""Arguments that the passes have in common: strides, window, arithmetic, and the launch of a tile."""
+"""Arguments that the passes have in common: strides, window, arithmetic, epilogue, and the launch of a tile."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -70,6 +70,42 @@ def window(g: Conv2dGeometry) -> dict[str, int]:
 def undilated_window(g: Conv2dGeometry) -> dict[str, int]:
     """The same of a kernel that knows no dilation."""
     return {name: value for name, value in window(g).items() if not name.startswith("DIL")}
+
+
+def phase_steps(g: Conv2dGeometry) -> dict[str, int]:
+    """STEP_H and STEP_W: from a tap to the next that reaches the same phase of the input gradient."""
+    steps = (stride // math.gcd(stride, dil) for stride, dil in zip(g.stride, g.dilation, strict=True))
+    return dict(zip(("STEP_H", "STEP_W"), steps, strict=True))
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """What becomes of the sums: bias and ReLU, then a 2x2 pool by its maximum or average, whose code [n, k, p, q] says
+    which of the four went on (None: not wanted)."""
+
+    bias: Tensor | None = None
+    relu: bool = False
+    pool: bool = False
+    average: bool = False
+    code: Tensor | None = None
+
+    def pointers(self, y: Tensor) -> dict[str, Any]:
+        """The result and what belongs to it; y in place of what there is none of."""
+        return {
+            "bias_ptr": y if self.bias is None else self.bias,
+            "y_ptr": y,
+            "code_ptr": y if self.code is None else self.code,
+        }
+
+    @property
+    def flags(self) -> dict[str, bool]:
+        """What the kernel must know of them, but whether it pools."""
+        return {
+            "HAS_BIAS": self.bias is not None,
+            "RELU": self.relu,
+            "AVERAGE": self.average,
+            "HAS_CODE": self.code is not None,
+        }
 
 
 def numerics(tf32x3: bool, *tensors: Tensor) -> dict[str, Any]:

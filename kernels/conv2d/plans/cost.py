@@ -123,9 +123,8 @@ def work_of(
         return _wgrad(g, itemsize, wgmma, packed)
     taps = g.r * g.s
     if which == "dgrad":
-        phases = g.stride[0] * g.stride[1]
-        rows = g.n * -(-g.h // g.stride[0]) * -(-g.w // g.stride[1])
-        return Work(rows, g.c_group, g.k_group, taps / phases, g.groups * phases, itemsize, wgmma=wgmma)
+        copies = g.groups * g.phases
+        return Work(g.phase_pixels, g.c_group, g.k_group, taps / g.phases, copies, itemsize, wgmma=wgmma)
     # Few channels (not packed) join the taps in one sum.
     times, depth = (taps, g.c_group) if packed else (1, g.c_group * taps)
     if which == "fprop_pool":
@@ -143,7 +142,7 @@ def groups_work(which: str, g: Conv2dGeometry, itemsize: int, card: Card, block_
         return Work(block_m, block_n, pixels, 1, copies, itemsize, wgmma=card.tma, split="always")
     phases, pixels = 1, g.n * g.p * g.q
     if which == "dgrad":
-        phases, pixels = g.stride[0] * g.stride[1], g.n * -(-g.h // g.stride[0]) * -(-g.w // g.stride[1])
+        phases, pixels = g.phases, g.phase_pixels
     depth = pack * (g.k_group if which == "dgrad" else g.c_group)
     return Work(pixels, block_n, depth, taps / phases, phases * blocks, itemsize, wgmma=card.tma, split="no")
 
@@ -210,7 +209,7 @@ def _batch(which: str, g: Conv2dGeometry, itemsize: int, block_m: int, card: Car
     if which == "wgrad":
         return Work(g.k, g.c, g.n, g.p * g.q, taps, itemsize, wgmma=True, split="always")
     if which == "dgrad":
-        return Work(g.n, g.c, g.k, taps / (g.stride[0] * g.stride[1]), g.h * g.w, itemsize, wgmma=True)
+        return Work(g.n, g.c, g.k, taps / g.phases, g.h * g.w, itemsize, wgmma=True)
     if which == "fprop_pool":
         return Work(g.n, g.k, g.c, taps, (g.p // 2) * (g.q // 2), itemsize, 4, True, "no")
     return Work(g.n, g.k, g.c, taps, g.p * g.q, itemsize, wgmma=True)

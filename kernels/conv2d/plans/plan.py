@@ -43,8 +43,8 @@ from this many images on a tile needs one pixel only. With fewer of either the e
 class Plan:
     """algorithm: "gemm", "batch", "strips" (rows of a run of pixels), "matmul", "rows" or "blocks" of pixels (few
     channels), "groups" (thin ones, packed), "patch" (a window in registers) or "direct" (other thin groups), the last
-    two without a tile. splits: parts that the sum is cut in. packed: operands have adjacent channels, and the gemm
-    walks K in blocks of them. tf32x3: float32 products are three of TF32."""
+    two without a tile. splits: parts that the sum is cut in. packed: operands and result have adjacent channels, and
+    the gemm walks K in blocks of them. tf32x3: float32 products are three of TF32."""
 
     algorithm: str
     tile: Tile | None

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.common.layout import empty
 from kernels.common.splits import partial_sums, reduce
 from kernels.conv2d.common import descriptors
 from kernels.conv2d.common.arguments import launch_gemm, tiles
@@ -16,10 +15,9 @@ from kernels.conv2d.plans.plan import Plan
 from kernels.conv2d.pointwise.matmul import matmul_kernel
 
 
-def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bool, plan: Plan) -> Tensor:
+def fprop(x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, g: Conv2dGeometry, relu: bool, plan: Plan) -> None:
     """y [n, k, h, w] in channels_last."""
     tile = plan.block
-    y = empty(x, (g.n, g.k, g.h, g.w), True)
     whole = plan.splits == 1
     out = y if whole else partial_sums(y, plan.splits)
     a = descriptors.pixels(x, tile.block_m, tile.block_k)
@@ -28,13 +26,11 @@ def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bo
     _launch(a, b, bias if whole else None, out, sizes, plan, x.dtype, relu and whole, A_ROWS=True, B_ROWS=True)
     if not whole:
         reduce(out, y, bias, relu)
-    return y
 
 
-def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, plan: Plan) -> Tensor:
+def dgrad(dy: Tensor, w: Tensor, dx: Tensor, g: Conv2dGeometry, plan: Plan) -> None:
     """dx [n, c, h, w] in channels_last."""
     tile = plan.block
-    dx = empty(dy, (g.n, g.c, g.h, g.w), True)
     whole = plan.splits == 1
     out = dx if whole else partial_sums(dx, plan.splits)
     b, turned = descriptors.filters_for_dgrad(w, tile.block_n, tile.block_k)
@@ -42,7 +38,6 @@ def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, plan: Plan) -> Tensor:
     _launch(a, b, None, out, (g.n * g.h * g.w, g.c, g.k), plan, dy.dtype, False, A_ROWS=True, B_ROWS=turned)
     if not whole:
         reduce(out, dx)
-    return dx
 
 
 def wgrad(dy: Tensor, x: Tensor, partial: Tensor, g: Conv2dGeometry, plan: Plan) -> None:

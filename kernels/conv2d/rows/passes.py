@@ -12,7 +12,7 @@ from torch import Tensor
 from kernels.common.arithmetic import index
 from kernels.common.launch import launch
 from kernels.common.layout import is_channels_last
-from kernels.conv2d.common.arguments import launch_gemm, numerics, strides, tiles
+from kernels.conv2d.common.arguments import Epilogue, launch_gemm, numerics, strides, tiles
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.few import padded_rows
 from kernels.conv2d.plans.plan import Plan
@@ -36,32 +36,41 @@ class Rows:
         return {"stride_x_n": self.images.stride(0), "stride_x_h": self.images.stride(1)}
 
 
-def fprop(x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, g: Conv2dGeometry, relu: bool, plan: Plan) -> None:
-    """y [n, k, p, q], dense in either layout."""
-    flags = {"POOL": False, "RELU": relu, "AVERAGE": False, "HAS_CODE": False}
-    _fprop(x, w, bias, y, y, g, plan, flags)
-
-
-def fprop_pool(
-    x: Tensor,
-    w: Tensor,
-    bias: Tensor | None,
-    y: Tensor,
-    code: Tensor,
-    g: Conv2dGeometry,
-    average: bool,
-    want_code: bool,
-    plan: Plan,
-) -> None:
-    """y and its code [n, k, p // 2, q // 2], of one layout."""
-    flags = {"POOL": True, "RELU": True, "AVERAGE": average, "HAS_CODE": want_code}
-    _fprop(x, w, bias, y, code if want_code else y, g, plan, flags)
+def fprop(x: Tensor, w: Tensor, y: Tensor, g: Conv2dGeometry, plan: Plan, end: Epilogue, turned: bool = False) -> None:
+    """y [n, k, p, q], or pooled [n, k, p // 2, q // 2], dense in either layout; turned: by filters turned by 180
+    degrees."""
+    tile = plan.block
+    rows = _pack(x, w, g, tile.block_k, tile.block_n, turned)
+    cpad = rows.images.shape[3]
+    pixels = y.numel() // g.k
+    launch_gemm(
+        rows_fprop_kernel,
+        tiles(pixels, g.k, tile),
+        tile,
+        rows_ptr=rows.images,
+        matrix_ptr=rows.matrix,
+        **end.pointers(y),
+        pixels=pixels,
+        k=g.k,
+        p=y.shape[2],
+        q=y.shape[3],
+        **rows.arguments,
+        **strides("y", y, "nkpq"),
+        R=g.r,
+        RUN=g.s * cpad,
+        TOTAL=rows.matrix.shape[1],
+        STRIDE_H=g.stride[0],
+        STEP=g.stride[1] * cpad,
+        POOL=end.pool,
+        **end.flags,
+        ALONG=1 if is_channels_last(y) else math.gcd(y.shape[3], 16),
+        **numerics(plan.tf32x3, x, rows.images, y),
+    )
 
 
 def dgrad(dy: Tensor, w: Tensor, dx: Tensor, g: Conv2dGeometry, plan: Plan) -> None:
     """dx [n, c, h, w] of a convolution with stride 1, dense in either layout."""
-    flags = {"POOL": False, "RELU": False, "AVERAGE": False, "HAS_CODE": False}
-    _fprop(dy, w.transpose(0, 1), None, dx, dx, g.turned, plan, flags, turned=True)
+    fprop(dy, w.transpose(0, 1), dx, g.turned, plan, Epilogue(), turned=True)
 
 
 def wgrad(dy: Tensor, x: Tensor, dw: Tensor, partial: Tensor, g: Conv2dGeometry, plan: Plan) -> None:
@@ -93,51 +102,6 @@ def wgrad(dy: Tensor, x: Tensor, dw: Tensor, partial: Tensor, g: Conv2dGeometry,
         STRIDE_H=g.stride[0],
         STEP=g.stride[1] * rows.images.shape[3],
         **numerics(plan.tf32x3, dy, rows.images, dw),
-    )
-
-
-def _fprop(
-    x: Tensor,
-    w: Tensor,
-    bias: Tensor | None,
-    y: Tensor,
-    code: Tensor,
-    g: Conv2dGeometry,
-    plan: Plan,
-    flags: dict[str, bool],
-    turned: bool = False,
-) -> None:
-    tile = plan.block
-    rows = _pack(x, w, g, tile.block_k, tile.block_n, turned)
-    cpad = rows.images.shape[3]
-    pixels = y.numel() // g.k
-    launch_gemm(
-        rows_fprop_kernel,
-        tiles(pixels, g.k, tile),
-        tile,
-        rows_ptr=rows.images,
-        matrix_ptr=rows.matrix,
-        bias_ptr=y if bias is None else bias,
-        y_ptr=y,
-        code_ptr=code,
-        pixels=pixels,
-        k=g.k,
-        p=y.shape[2],
-        q=y.shape[3],
-        **rows.arguments,
-        **strides("y", y, "nkpq"),
-        R=g.r,
-        RUN=g.s * cpad,
-        TOTAL=rows.matrix.shape[1],
-        STRIDE_H=g.stride[0],
-        STEP=g.stride[1] * cpad,
-        POOL=flags["POOL"],
-        HAS_BIAS=bias is not None,
-        RELU=flags["RELU"],
-        AVERAGE=flags["AVERAGE"],
-        HAS_CODE=flags["HAS_CODE"],
-        ALONG=1 if is_channels_last(y) else math.gcd(y.shape[3], 16),
-        **numerics(plan.tf32x3, x, rows.images, y),
     )
 
 

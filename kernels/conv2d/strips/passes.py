@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from kernels.common.arithmetic import index
-from kernels.common.layout import empty
 from kernels.conv2d.common import descriptors
 from kernels.conv2d.common.arguments import launch_gemm, strides
 from kernels.conv2d.geometry import Conv2dGeometry
@@ -19,23 +17,22 @@ from kernels.conv2d.strips.fprop import strips_fprop_kernel, strips_fprop_pool_k
 from kernels.conv2d.strips.wgrad import strips_wgrad_kernel
 
 
-def fprop(x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, relu: bool, plan: Plan) -> Tensor:
+def fprop(x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, g: Conv2dGeometry, relu: bool, plan: Plan) -> None:
     """y [n, k, p, q] in channels_last."""
     w_desc = descriptors.filters(w, plan.block.block_n, plan.block.block_k)
-    return _fprop(x, w_desc, bias, g, plan, {"BACK": False, "SUMMED": True, "RELU": relu})
+    _fprop(x, w_desc, bias, y, g, plan, {"BACK": False, "SUMMED": True, "RELU": relu})
 
 
-def dgrad(dy: Tensor, w: Tensor, g: Conv2dGeometry, plan: Plan) -> Tensor:
+def dgrad(dy: Tensor, w: Tensor, dx: Tensor, g: Conv2dGeometry, plan: Plan) -> None:
     """dx [n, c, h, w] in channels_last."""
     w_desc, turned = descriptors.filters_for_dgrad(w, plan.block.block_n, plan.block.block_k)
-    return _fprop(dy, w_desc, None, g.turned, plan, {"BACK": True, "SUMMED": turned, "RELU": False})
+    _fprop(dy, w_desc, None, dx, g.turned, plan, {"BACK": True, "SUMMED": turned, "RELU": False})
 
 
 def _fprop(
-    x: Tensor, w_desc: Any, bias: Tensor | None, g: Conv2dGeometry, plan: Plan, flags: dict[str, bool]
-) -> Tensor:
+    x: Tensor, w_desc: Any, bias: Tensor | None, y: Tensor, g: Conv2dGeometry, plan: Plan, flags: dict[str, bool]
+) -> None:
     tile = plan.block
-    y = empty(x, (g.n, g.k, g.p, g.q), True)
     columns = columns_of(g.n, g.q, tile.block_m)
     images = tile.block_m // columns
     launch_gemm(
@@ -56,17 +53,21 @@ def _fprop(
         DTYPE=descriptors.DTYPES[y.dtype],
         PRECISION=descriptors.precision(x.dtype, False),
     )
-    return y
 
 
 def fprop_pool(
-    x: Tensor, w: Tensor, bias: Tensor | None, g: Conv2dGeometry, average: bool, want_code: bool, plan: Plan
-) -> tuple[Tensor, Tensor]:
-    """y and its code [n, k, p // 2, q // 2] in channels_last (the code empty if not wanted)."""
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    y: Tensor,
+    code: Tensor,
+    g: Conv2dGeometry,
+    average: bool,
+    plan: Plan,
+) -> None:
+    """y and its code [n, k, p // 2, q // 2] in channels_last; the code has no element if it is not wanted."""
     tile = plan.block
-    n, k, p, q = shape = (g.n, g.k, g.p // 2, g.q // 2)
-    y = empty(x, shape, True)
-    code = empty(x, shape if want_code else (0,) * 4, True, torch.uint8)
+    n, k, p, q = y.shape
     columns = columns_of(n, 2 * q, tile.block_m)
     images = tile.block_m // columns
     launch_gemm(
@@ -86,12 +87,11 @@ def fprop_pool(
         COLUMNS=columns,
         HAS_BIAS=bias is not None,
         AVERAGE=average,
-        HAS_CODE=want_code,
+        HAS_CODE=code.numel() > 0,
         DTYPE=descriptors.DTYPES[y.dtype],
         INDEX=index(y),
         PRECISION=descriptors.precision(x.dtype, False),
     )
-    return y, code
 
 
 def _window(g: Conv2dGeometry) -> dict[str, int]:
