@@ -113,20 +113,7 @@ def conv2d_relu_pool2d(
         return y
     check_pool_name(pool)
     where: Any = cpu if way == CPU else aten
-    return where.conv2d_relu_pool2d(  # type: ignore[no-any-return]
-        input,
-        weight,
-        bias,
-        stride,
-        padding,
-        dilation,
-        groups,
-        pool=pool,
-        pool_kernel_size=pool_kernel_size,
-        pool_stride=pool_stride,
-        pool_padding=pool_padding,
-        ceil_mode=ceil_mode,
-    )
+    return where.conv2d_relu_pool2d(input, weight, bias, *numbers)  # type: ignore[no-any-return]
 
 
 def _check(op: str, input: Tensor, weight: Any, bias: Any, numbers: Any) -> tuple[Any, ...] | None:
@@ -166,30 +153,28 @@ def _alone(
     return conv if input.dim() == 4 else lambda x, w, b: conv(x.unsqueeze(0), w, b).squeeze(0)
 
 
-def _conv2d_relu_pool2d(input: Tensor, weight: Any, bias: Any, *numbers: Any) -> Callable[..., Tensor]:
+def _conv2d_relu_pool2d(input: Tensor, weight: Any, bias: Any, *arguments: Any) -> Callable[..., Tensor]:
     op = "conv2d_relu_pool2d"
-    numbers, (name, kernel_size, stride, padding, ceil_mode) = numbers[:4], numbers[4:]
+    name, kernel_size, stride, padding, ceil_mode = arguments[4:]
     check_pool_name(name)
-    checked = _check(op, input, weight, bias, numbers)
+    checked = _check(op, input, weight, bias, arguments[:4])
     if checked is None:
-        return _by_torch(numbers, name, kernel_size, stride, padding, ceil_mode)
+        return _by_torch(*arguments)
     w = window(op, kernel_size, stride, padding, 1, ceil_mode)
     x = input if input.dim() == 4 else input.unsqueeze(0)
     g = Conv2dGeometry.of(x.shape, weight.shape, *checked[:4])
     if _is_fused(g, w):
         want_code = may_need_gradient(input, weight, bias)
         if name == "max" and _goes_to_torch(g, x, weight, want_code):
-            return _by_torch(numbers, name, kernel_size, stride, padding, ceil_mode)
+            return _by_torch(*arguments)
         block: Callable[..., Tensor] = Prepared(autograd_pool.conv_relu_pool, (*checked, name == "avg", want_code), 0)
     else:
         block = _composed(Prepared(autograd.conv, (*checked, True)), name, w)
     return block if input.dim() == 4 else lambda x, w, b: block(x.unsqueeze(0), w, b).squeeze(0).contiguous()
 
 
-def _by_torch(numbers: Any, *pool: Any) -> Callable[..., Tensor]:
-    names = ("pool", "pool_kernel_size", "pool_stride", "pool_padding", "ceil_mode")
-    options = dict(zip(names, pool, strict=True))
-    return lambda *tensors: aten.conv2d_relu_pool2d(*tensors, *numbers, **options)
+def _by_torch(*arguments: Any) -> Callable[..., Tensor]:
+    return lambda *tensors: aten.conv2d_relu_pool2d(*tensors, *arguments)
 
 
 def _composed(conv: Prepared, name: str, w: Pool2dGeometry) -> Callable[..., Tensor]:

@@ -138,7 +138,6 @@ def conv2d_relu_pool2d(
     padding: Padding = 0,
     dilation: IntOrPair = 1,
     groups: int = 1,
-    *,
     pool: str = "max",
     pool_kernel_size: IntOrPair = 2,
     pool_stride: IntOrPair | None = None,
