@@ -8,7 +8,7 @@ from kernels.conv1d.op import conv1d
 from kernels.conv2d.op import conv2d, conv2d_relu, conv2d_relu_pool2d
 from kernels.conv_transpose2d.op import conv_transpose2d
 from kernels.convert import convert, report, revert
-from kernels.explain_model import explain
+from kernels.explain import explain
 from kernels.modules import (
     AdaptiveAvgPool2d,
     AdaptiveMaxPool2d,

@@ -241,7 +241,7 @@ def test_explain_names_algorithm_and_tile_for_every_bucket():
 def test_explain_s_text_has_kernel_tile_and_grid(target: Target):
     import kernels
     from kernels.common.device import assume_card
-    from kernels.explain import Explanation
+    from kernels.explain.call import Explanation
 
     set_precision(target.precision)
     if target.is_pool:

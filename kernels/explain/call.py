@@ -51,7 +51,7 @@ def _line(call: Launch) -> str:
     return f"  {call.kernel.__name__}: {call.grid} programs, {options}{spilled}"
 
 
-def explain(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanation:
+def explain_call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanation:
     """Which path, kernels and tiles `function(*args, **kwargs)` would take, without running a kernel.
 
     `function` is one of this package's; the arguments are checked as in the call itself, and raise as there. Where they

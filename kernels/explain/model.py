@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from kernels import explain as calls
 from kernels.backend import backend
-from kernels.explain_calls import listen
-from kernels.explain_predicted import HEAD as PREDICTED
-from kernels.explain_predicted import Predicted, predicted
+from kernels.explain.call import Explanation, explain_call
+from kernels.explain.listen import listen
+from kernels.explain.predicted import HEAD as PREDICTED
+from kernels.explain.predicted import Predicted, predicted
 
 WHOLE = ("lenet", "lenet_predict", "lenet_loss")
 LEAST_SECONDS = 0.02
@@ -38,7 +38,7 @@ class LayerCall:
     weight: tuple[int, ...] | None
     dtype: str
     layout: str
-    explanation: calls.Explanation
+    explanation: Explanation
     flops: float
     bytes: float
     seconds: float | None = None
@@ -110,7 +110,7 @@ def explain(function: Callable[..., Any], *args: Any, measure: bool = False, **k
     others (models only; takes about 0.1 s a call).
     """
     if not isinstance(function, nn.Module):
-        return calls.explain(function, *args, **kwargs)
+        return explain_call(function, *args, **kwargs)
     names = {module: name for name, module in function.named_modules()}
     made: list[LayerCall] = []
 
@@ -141,7 +141,7 @@ def _describe(layer: str, called: Any, given: Any, options: Any, result: Any, me
             name: _seconds(called, [_changed(a, change) for a in given], options) / seconds
             for name, change in alternatives.items()
         }
-    how = calls.explain(called, *given, **options)
+    how = explain_call(called, *given, **options)
     others = {name: partial(_changed, change=change) for name, change in alternatives.items()}
     guess = predicted(how, called, given, options, flops, others)
     layout = "channels_last" if _is_channels_last(x) else "contiguous" if x.is_contiguous() else "strided"

@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
-from kernels import explain as calls
 from kernels.backend import TRITON
 from kernels.common.device import card_of
 from kernels.common.launch import Launch
 from kernels.common.roofline import Limits, Prediction, limits_of
 from kernels.common.roofline import predict as by_tiles
+from kernels.explain.call import Explanation, explain_call
 from kernels.lenet.predicted import predict as by_images
 
 
@@ -37,7 +37,7 @@ HEAD = ("card", "predicted us", "predicted bound", "predicted of limit", "predic
 
 
 def predicted(
-    how: calls.Explanation,
+    how: Explanation,
     called: Callable[..., Any],
     given: Any,
     options: Any,
@@ -59,7 +59,7 @@ def predicted(
 
 
 def _other(called: Callable[..., Any], given: list[Any], options: Any, flops: float, limits: Limits) -> Any:
-    how = calls.explain(called, *(a.detach() if isinstance(a, Tensor) else a for a in given), **options)
+    how = explain_call(called, *(a.detach() if isinstance(a, Tensor) else a for a in given), **options)
     return _predict(how.launches, flops, limits) if how.path == TRITON and how.launches else None
 
 
