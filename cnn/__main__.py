@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 if __name__ == "__main__":
     code = main()
     if "WORLD_SIZE" in os.environ:
-        from cnn.distributed import leave
+        from cnn.learn.distributed import leave
 
         leave(code)
     sys.exit(code)

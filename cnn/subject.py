@@ -14,7 +14,7 @@ from cnn.options import add_data, chosen_data
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from cnn.checkpoint import Checkpoint
+    from cnn.learn.checkpoint import Checkpoint
 
 
 _OWN_ONLY = "--size and --colour belong to --model FILE.py:CLASS; this package's models read 28x28 gray"
@@ -71,8 +71,8 @@ def chosen_subject(args: argparse.Namespace) -> Subject:
         raise UserError("name a model: --checkpoint MODEL.pt (`cnn train` writes one) or --model FILE.py:CLASS")
     import torch
 
-    from cnn.checkpoint import load
     from cnn.data import lay_out, load_image
+    from cnn.learn.checkpoint import load
 
     checkpoint = load(args.checkpoint, args.model)
     model = checkpoint.build()
@@ -89,8 +89,8 @@ def chosen_subject(args: argparse.Namespace) -> Subject:
 def photo_subject(image: str | None) -> Subject:
     """Four edge filters as a network, and a gray photo of any size (None: matplotlib's portrait)."""
     from cnn.data import load_image
+    from cnn.data.photo import photo_path
     from cnn.models import FilterNet
-    from cnn.photo import photo_path
 
     note = "no model named: four 4 x 4 edge filters"
     return Subject(FilterNet().eval(), load_image(image or photo_path()), notes=(note,))
@@ -104,7 +104,7 @@ def bare_model(args: argparse.Namespace) -> tuple[nn.Module, Tensor]:
         return own_model(args.model, args.checkpoint), torch.zeros(1, 3 if args.colour else 1, *sized(args.size))
     if args.size or args.colour:
         raise UserError(_OWN_ONLY)
-    from cnn.checkpoint import load
+    from cnn.learn.checkpoint import load
     from cnn.models import build
 
     model = load(args.checkpoint, args.model).build() if args.checkpoint else build(args.model or "lenet")
@@ -125,7 +125,7 @@ def own_model(name: str, state: str | None = None) -> nn.Module:
     except TypeError as error:
         raise UserError(f"{name}: cannot be built without arguments ({error}); wrap it in a class that can") from error
     if state is not None:
-        from cnn.weights import plain_state
+        from cnn.learn.weights import plain_state
 
         try:
             model.load_state_dict(plain_state(state))

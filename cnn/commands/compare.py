@@ -15,9 +15,9 @@ from cnn.options import add_data, add_json, add_runtime, chosen_data, emit, runt
 if TYPE_CHECKING:
     import torch
 
-    from cnn.comparison import Group, Result
     from cnn.data import Dataset
-    from cnn.settings import Recipe
+    from cnn.learn.settings import Recipe
+    from cnn.see.comparison import Group, Result
 
 NAME = "compare"
 HELP = "set MLP, LeNet and a global-max-pool CNN beside each other: cost, accuracy, shift, scrambling, augmentation"
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the experiments; write results.json and a picture each."""
-    from cnn.settings import Recipe
+    from cnn.learn.settings import Recipe
 
     chosen = args.experiments or list(EXPERIMENTS)
     for name in chosen:
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 
 def settings(chosen: set[str]) -> Iterator[tuple[str, bool, bool]]:
     """(model, augment, permuted) of every run that the experiments need, each once."""
-    from cnn.comparison import MODELS
+    from cnn.see.comparison import MODELS
 
     for name in MODELS:
         if chosen & {"models", "shift", "permuted", "augmentation"}:
@@ -88,7 +88,7 @@ def trained(data: Dataset, recipe: Recipe, device: torch.device, seeds: int, cho
 
     from tqdm import tqdm
 
-    from cnn import comparison
+    from cnn.see import comparison
 
     todo = [(seed, *setting) for seed in range(seeds) for setting in settings(chosen)]
     results: list[Result] = []
@@ -102,7 +102,7 @@ def pictures(groups: list[Group], data: Dataset, folder: Path, chosen: set[str])
     """One picture for each experiment that has one; a line each."""
     import torch
 
-    from cnn.augment import random_affine, warp
+    from cnn.learn.augment import random_affine, warp
     from cnn.pictures import comparison as draw
 
     paths = []
@@ -147,8 +147,8 @@ def table(groups: list[Group]) -> str:
 
 def overfitting(data: Dataset, recipe: Recipe, device: torch.device, folder: Path, result: dict[str, Any]) -> list[str]:
     """An MLP with and without dropout, epoch by epoch."""
-    from cnn import comparison
     from cnn.pictures.comparison import draw_overfitting
+    from cnn.see import comparison
 
     curves = {dropout: comparison.overfit(data, recipe, device, dropout) for dropout in (0.0, 0.2)}
     result["overfitting"] = {str(d): [e.as_dict() for e in epochs] for d, epochs in curves.items()}
@@ -165,7 +165,7 @@ def overfitting(data: Dataset, recipe: Recipe, device: torch.device, folder: Pat
 
 def bird(result: dict[str, Any]) -> list[str]:
     """Why not connect every pixel to everything: one photo, one layer."""
-    from cnn.arithmetic import Bird
+    from cnn.see.arithmetic import Bird
 
     it = Bird()
     result["bird"] = {

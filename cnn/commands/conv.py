@@ -26,9 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print every step and draw it."""
-    from cnn.filters import parse_matrix
     from cnn.pictures.walk import draw_walk, draw_windows
-    from cnn.walk import convolve, number, output, products, sentence
+    from cnn.see.filters import parse_matrix
+    from cnn.see.walk import convolve, number, output, products, sentence
 
     image, kernel = parse_matrix(args.input), parse_matrix(args.kernel)
     moves = convolve(image, kernel, args.bias, args.stride, args.padding)

@@ -23,10 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train with augmentation, then draw the maps of the first test digit and write its report."""
+    from cnn.learn.session import learn
+    from cnn.learn.settings import Settings
     from cnn.pictures.journey import draw_journey
     from cnn.report import write_report
-    from cnn.session import learn
-    from cnn.settings import Settings
 
     settings = Settings(epochs=args.epochs, seed=args.seed, augment=True, limit=args.limit)
     folder = Path(args.output)

@@ -11,7 +11,7 @@ from cnn.options import add_data, add_fused, add_json, add_runtime, chosen_data,
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cnn.training import Evaluation
+    from cnn.learn.training import Evaluation
 
 NAME = "evaluate"
 HELP = "judge a trained model on test images: accuracy with counts, and what it confuses"
@@ -31,11 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the accuracy, the accuracy of each class and the most frequent mistakes."""
-    from cnn.checkpoint import load
-    from cnn.confusion import confusion_matrix
+    from cnn.learn.checkpoint import load
+    from cnn.learn.session import counted
+    from cnn.learn.training import evaluate
     from cnn.models import set_fused
-    from cnn.session import counted
-    from cnn.training import evaluate
+    from cnn.see.confusion import confusion_matrix
 
     checkpoint = load(args.checkpoint, args.model)
     with runtime(args) as device:
@@ -76,8 +76,8 @@ def as_dict(judged: Evaluation, labels: Tensor, matrix: Tensor) -> dict[str, Any
 
 def class_lines(matrix: Tensor, classes: tuple[str, ...]) -> list[str]:
     """Each class with its share of right answers, then the most frequent mistakes."""
-    from cnn.confusion import most_confused
-    from cnn.session import counted
+    from cnn.learn.session import counted
+    from cnn.see.confusion import most_confused
 
     width = max(len(name) for name in classes)
     lines = []

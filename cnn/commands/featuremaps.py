@@ -28,8 +28,8 @@ def run(args: argparse.Namespace) -> int:
     """Write filters, then one picture a step, numbered in order; for a model with scores also where it looks."""
     from cnn.pictures.filters import draw_filters
     from cnn.pictures.maps import draw_step
+    from cnn.see.trace import trace
     from cnn.subject import chosen_subject, photo_subject
-    from cnn.trace import trace
 
     with runtime(args) as device:
         named = args.model is not None or args.checkpoint is not None
@@ -59,7 +59,7 @@ def looks(it: Subject, path: Path) -> str:
     from torch import nn
 
     from cnn.pictures.looks import draw_looks
-    from cnn.saliency import grad_cam, saliency
+    from cnn.see.saliency import grad_cam, saliency
 
     with torch.no_grad():
         best = int(it.model(it.image)[0].argmax())

@@ -27,9 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Draw before, filter, after; print the range of values."""
     from cnn.data import load_image
-    from cnn.filters import apply_filter, named_filter, parse_matrix
-    from cnn.photo import photo_path
+    from cnn.data.photo import photo_path
     from cnn.pictures.filters import draw_filtered
+    from cnn.see.filters import apply_filter, named_filter, parse_matrix
 
     matrix = parse_matrix(args.matrix) if args.matrix else named_filter(args.filter)
     name = "own matrix" if args.matrix else args.filter

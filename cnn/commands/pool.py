@@ -25,9 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print every step and draw it."""
-    from cnn.filters import parse_matrix
     from cnn.pictures.walk import draw_walk
-    from cnn.walk import number, output, pool
+    from cnn.see.filters import parse_matrix
+    from cnn.see.walk import number, output, pool
 
     image = parse_matrix(args.input)
     moves = pool(image, args.kernel, args.stride, args.kind)

@@ -11,7 +11,7 @@ from cnn.options import add_data, add_fused, add_json, add_runtime, chosen_data,
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cnn.checkpoint import Checkpoint
+    from cnn.learn.checkpoint import Checkpoint
 
 NAME = "predict"
 HELP = "name the class of one's own images, or of test images (--data, --index)"
@@ -33,9 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the classes with their probabilities; for test images also how many are right."""
-    from cnn.checkpoint import load
+    from cnn.learn.checkpoint import load
+    from cnn.learn.training import predict
     from cnn.models import probabilities, set_fused
-    from cnn.training import predict
 
     if args.topk < 1:
         raise UserError(f"--topk must be at least 1, not {args.topk}")
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     result: dict[str, Any] = {"predictions": entries}
     lines = [line(entry) for entry in entries]
     if wants_test_set(args):
-        from cnn.session import counted
+        from cnn.learn.session import counted
 
         right = sum(entry["prediction"] == entry["label"] for entry in entries)
         result.update(correct=right, total=len(entries))

@@ -9,7 +9,7 @@ from cnn.options import add_json, emit
 from cnn.subject import add_model
 
 if TYPE_CHECKING:
-    from cnn.arithmetic import Row
+    from cnn.see.arithmetic import Row
 
 NAME = "summary"
 HELP = "list layers, shapes, parameters, multiply-adds, receptive fields, and what sharing filters saves"
@@ -24,9 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the table and the counts of the first convolution in its three forms."""
-    from cnn.arithmetic import connections, summary
+    from cnn.see.arithmetic import connections, summary
+    from cnn.see.trace import trace
     from cnn.subject import bare_model
-    from cnn.trace import trace
 
     model, image = bare_model(args)
     seen = trace(model, image)
@@ -63,8 +63,8 @@ def as_dict(row: Row) -> dict[str, Any]:
 
 def table(rows: list[Row]) -> str:
     """The rows for a terminal."""
-    from cnn.arithmetic import reach
-    from cnn.steps import KIND_NAMES
+    from cnn.see.arithmetic import reach
+    from cnn.see.steps import KIND_NAMES
 
     cells = [("step", "what", "output", "parameters", "multiply-adds", "sees")]
     for r in rows:

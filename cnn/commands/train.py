@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnn.errors import UserError
+from cnn.learn.settings import Settings
 from cnn.options import add_data, add_fused, add_json, add_runtime, chosen_data, emit, runtime
-from cnn.settings import Settings
 
 if TYPE_CHECKING:
-    from cnn.checkpoint import Checkpoint
+    from cnn.learn.checkpoint import Checkpoint
 
 NAME = "train"
 HELP = "train a model on digits, MNIST or a folder of images; in several processes: torchrun -m cnn train"
@@ -56,9 +56,9 @@ def described(name: str, text: str) -> str:
 
 def run(args: argparse.Namespace) -> int:
     """Train, writing the model, the log and the curve after every epoch."""
-    from cnn.checkpoint import load
-    from cnn.distributed import joined
-    from cnn.session import learn
+    from cnn.learn.checkpoint import load
+    from cnn.learn.distributed import joined
+    from cnn.learn.session import learn
 
     start = load(args.resume, args.model) if args.resume else None
     settings = settled(args, start)

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from cnn.comparison import SHIFTS, Group
+from cnn.learn.training import EpochResult
 from cnn.pictures.style import BLUE, GRAY, GREEN, ORANGE, canvas, plain, save, show_map
-from cnn.training import EpochResult
+from cnn.see.comparison import SHIFTS, Group
 
 NAMES = {"mlp": "MLP", "lenet": "LeNet", "gap": "global max pool"}
 COLOURS = {"mlp": ORANGE, "lenet": BLUE, "gap": GREEN}

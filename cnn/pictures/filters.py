@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from cnn.pictures.style import GRAY, canvas, save, show_map
-from cnn.walk import number
+from cnn.see.walk import number
 
 COLUMNS = 8
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from cnn.pictures.style import BLUE, GRAY, canvas, save, show_map
-from cnn.steps import KIND_NAMES
-from cnn.trace import trace
+from cnn.see.steps import KIND_NAMES
+from cnn.see.trace import trace
 
 WIDTH = 13.0  # inches
 

@@ -11,7 +11,7 @@ from cnn.pictures.style import canvas, save
 
 
 def draw_looks(image: Tensor, slopes: Tensor, regions: Tensor | None, answer: str, path: str | Path) -> Path:
-    """image (C, H, W) in 0..1; slopes, regions (H, W) from cnn.saliency; answer: the class that they speak of."""
+    """image (C, H, W) in 0..1; slopes, regions (H, W) from cnn.see.saliency; answer: the class that they speak of."""
     height, width = image.shape[1:]
     figure = canvas(3.3 * (2 if regions is None else 3), 3.3 * height / width + 0.5)
     places = figure.subplots(1, 2 if regions is None else 3)

@@ -6,8 +6,8 @@ from math import ceil
 from pathlib import Path
 
 from cnn.pictures.style import canvas, save, show_map
-from cnn.steps import KIND_NAMES
-from cnn.trace import Step
+from cnn.see.steps import KIND_NAMES
+from cnn.see.trace import Step
 
 COLUMNS = 8
 

@@ -10,10 +10,10 @@ from typing import Any
 from matplotlib.colors import LinearSegmentedColormap
 from torch import Tensor
 
-from cnn.arithmetic import windows
 from cnn.errors import UserError
 from cnn.pictures.style import BLUE, GREEN, ORANGE, PURPLE, SIGNED, canvas, outline, save
-from cnn.walk import Move, number
+from cnn.see.arithmetic import windows
+from cnn.see.walk import Move, number
 
 # Dark and light as in an image, yet every number on it readable in black.
 PALE = LinearSegmentedColormap.from_list("pale", ["#A6A6A6", "#FFFFFF"])

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from cnn.report.images import as_maps, ink, png, shade
-from cnn.steps import KIND_NAMES
-from cnn.trace import Step, Trace
+from cnn.see.steps import KIND_NAMES
+from cnn.see.trace import Step, Trace
 
 # Beyond this many, a table of numbers says nothing and weighs much.
 MOST_NUMBERS = 40 * 40

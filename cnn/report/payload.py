@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from cnn.errors import UserError
-from cnn.trace import Trace
+from cnn.see.trace import Trace
 
 # LeNet needs 0.08 million, the MLP 0.67 million; a page beyond this takes a browser seconds to open.
 MOST_VALUES = 4_000_000

@@ -8,11 +8,11 @@ from html import escape
 import torch
 from torch import Tensor
 
-from cnn.arithmetic import connections, reach, summary
 from cnn.report.images import colour_png, overlay, png, thumbnail
 from cnn.report.layers import MOST_NUMBERS
-from cnn.saliency import last_convolution
-from cnn.trace import Trace
+from cnn.see.arithmetic import connections, reach, summary
+from cnn.see.saliency import last_convolution
+from cnn.see.trace import Trace
 
 POOL_EXAMPLE = ((1, 3, 2, 1), (4, 6, 5, 0), (7, 2, 9, 8), (1, 0, 3, 4))
 

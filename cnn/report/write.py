@@ -18,8 +18,8 @@ from cnn.errors import UserError
 from cnn.report import sections
 from cnn.report.layers import layers
 from cnn.report.payload import payload
-from cnn.saliency import grad_cam, saliency
-from cnn.trace import Trace, trace
+from cnn.see.saliency import grad_cam, saliency
+from cnn.see.trace import Trace, trace
 
 SCRIPTS = ("tensor.js", "paint.js", "maps.js", "inspect.js", "pad.js", "play.js", "main.js")
 

@@ -11,8 +11,8 @@ import torch
 
 from cnn.__main__ import main
 from cnn.data import Dataset, load_digits
-from cnn.session import Outcome, learn
-from cnn.settings import Settings
+from cnn.learn.session import Outcome, learn
+from cnn.learn.settings import Settings
 
 Cli = Callable[..., tuple[int, str, str]]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from cnn.data import Dataset, load_digits
-from cnn.distributed import joined, leave
+from cnn.learn.distributed import joined, leave
+from cnn.learn.settings import Recipe
+from cnn.learn.training import Trainer
 from cnn.models import build
-from cnn.settings import Recipe
-from cnn.training import Trainer
 
 
 def in_float64(data: Dataset) -> Dataset:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from cnn.checkpoint import FORMAT, Checkpoint, load, save
 from cnn.errors import UserError
+from cnn.learn.checkpoint import FORMAT, Checkpoint, load, save
 from cnn.models import EDGES, FilterNet, GapCNN, LeNet, build
 
 CLASSES = list("0123456789")

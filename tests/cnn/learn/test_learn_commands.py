@@ -14,10 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
-from cnn.checkpoint import Checkpoint, load, save
 from cnn.data import Dataset
+from cnn.learn.checkpoint import Checkpoint, load, save
+from cnn.learn.session import Outcome
 from cnn.models import GapCNN
-from cnn.session import Outcome
 from tests.cnn.learn.conftest import Cli
 
 ROOT = Path(__file__).parents[3]

@@ -11,8 +11,8 @@ from PIL import Image
 
 from cnn.data import Dataset, lay_out, load_image
 from cnn.errors import UserError
-from cnn.session import Outcome
-from cnn.training import predict
+from cnn.learn.session import Outcome
+from cnn.learn.training import predict
 
 RAMP = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from cnn.checkpoint import load
 from cnn.data import Dataset
+from cnn.learn.checkpoint import load
+from cnn.learn.settings import Recipe
+from cnn.learn.training import Trainer
 from cnn.models import build
-from cnn.settings import Recipe
-from cnn.training import Trainer
 from tests.cnn.learn.processes import in_float64
 
 ROOT = Path(__file__).parents[3]

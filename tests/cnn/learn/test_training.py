@@ -12,17 +12,17 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from cnn.augment import random_affine, warp
-from cnn.checkpoint import load
-from cnn.confusion import confusion_matrix, most_confused
 from cnn.data import Dataset
-from cnn.distributed import World
 from cnn.errors import UserError
+from cnn.learn.augment import random_affine, warp
+from cnn.learn.checkpoint import load
+from cnn.learn.distributed import World
+from cnn.learn.session import Outcome, learn
+from cnn.learn.settings import Recipe, Settings
+from cnn.learn.training import Trainer, evaluate, predict
 from cnn.models import MLP, LeNet, build
 from cnn.pictures.confusion import draw_confusion
-from cnn.session import Outcome, learn
-from cnn.settings import Recipe, Settings
-from cnn.training import Trainer, evaluate, predict
+from cnn.see.confusion import confusion_matrix, most_confused
 
 CPU = torch.device("cpu")
 
@@ -85,7 +85,7 @@ def test_a_resumed_run_ends_with_the_same_bits(few: Dataset, tmp_path: Path, nam
 
     torch.manual_seed(settings.seed)
     trainer = Trainer(build(name), few, settings, CPU)
-    from cnn.record import Record
+    from cnn.learn.record import Record
 
     record = Record(tmp_path / "cut", "cut", list(few.classes), settings.as_dict(), [])
     with pytest.raises(PowerCutError):

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cnn.data import Dataset
+from cnn.learn.settings import Recipe
+from cnn.learn.training import Trainer
 from cnn.models import LeNet
-from cnn.settings import Recipe
-from cnn.training import Trainer
 from kernels import backend
 from tests.kernels.paths import TRITON_PATH, why_no_triton
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from cnn.checkpoint import Checkpoint, save
 from cnn.data import Dataset, load_data
+from cnn.learn.checkpoint import Checkpoint, save
+from cnn.learn.session import learn
+from cnn.learn.settings import Settings
 from cnn.models import LeNet
 from cnn.report import write_report
-from cnn.session import learn
-from cnn.settings import Settings
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = [

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from cnn.__main__ import parser
-from cnn.arithmetic import Bird, connections, summary
 from cnn.models import LeNet
-from cnn.trace import trace
+from cnn.see.arithmetic import Bird, connections, summary
+from cnn.see.trace import trace
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 GUIDE = DOCS / "how-a-cnn-reads-an-image.md"

@@ -14,7 +14,7 @@ from torch import nn
 from cnn.data import Dataset
 from cnn.models import MLP, GapCNN, LeNet
 from cnn.report import write_report
-from cnn.trace import trace
+from cnn.see.trace import trace
 
 Open = Callable[..., Any]
 

@@ -9,19 +9,19 @@ import pytest
 import torch
 from scipy import ndimage
 
-from cnn.arithmetic import Bird, connections, output_size, windows
 from cnn.data import Dataset, load_image
 from cnn.data.mnist import scale
+from cnn.data.photo import photo_path
 from cnn.errors import UserError
-from cnn.filters import FILTERS, apply_filter, named_filter, parse_matrix
 from cnn.models import FilterNet, LeNet
-from cnn.photo import photo_path
 from cnn.pictures.filters import annotate, draw_filters
 from cnn.pictures.pixels import draw_channels, draw_pixels, pixel_labels, to_gray
 from cnn.pictures.style import canvas
 from cnn.pictures.walk import draw_walk, draw_windows
-from cnn.trace import Trace, trace
-from cnn.walk import convolve, output, pool, products, sentence
+from cnn.see.arithmetic import Bird, connections, output_size, windows
+from cnn.see.filters import FILTERS, apply_filter, named_filter, parse_matrix
+from cnn.see.trace import Trace, trace
+from cnn.see.walk import convolve, output, pool, products, sentence
 from kernels import avg_pool2d, conv2d, max_pool2d
 
 EDGE = [[-1.0, -1.0, 1.0, 1.0]] * 4

@@ -9,16 +9,16 @@ import pytest
 import torch
 from PIL import Image
 
-from cnn import comparison
-from cnn.arithmetic import summary
-from cnn.augment import random_affine, warp
 from cnn.data import Dataset, lay_out, load_data, load_image
+from cnn.data.photo import photo_path
+from cnn.learn.augment import random_affine, warp
+from cnn.learn.settings import Recipe
 from cnn.models import MLP, FilterNet, GapCNN, LeNet, parameter_count, probabilities
-from cnn.photo import photo_path
 from cnn.pictures.comparison import draw_models, draw_overfitting, draw_pairs, draw_shift, draw_variants
 from cnn.pictures.maps import draw_step
-from cnn.settings import Recipe
-from cnn.trace import trace
+from cnn.see import comparison
+from cnn.see.arithmetic import summary
+from cnn.see.trace import trace
 
 CPU = torch.device("cpu")
 

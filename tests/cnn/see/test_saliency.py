@@ -9,7 +9,7 @@ from torch import nn
 from cnn.data import Dataset
 from cnn.errors import UserError
 from cnn.models import MLP, LeNet
-from cnn.saliency import grad_cam, last_convolution, saliency
+from cnn.see.saliency import grad_cam, last_convolution, saliency
 
 
 def test_saliency_is_the_slope_of_the_score(lenet: LeNet, digits: Dataset) -> None:

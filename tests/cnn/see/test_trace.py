@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnn.arithmetic import receptive_fields, seen_pixels, summary
 from cnn.errors import UserError
 from cnn.models import LeNet
-from cnn.trace import Step, Trace, trace
+from cnn.see.arithmetic import receptive_fields, seen_pixels, summary
+from cnn.see.trace import Step, Trace, trace
 from kernels import ConvReLU2d, ConvReLUPool2d, MaxPool2d, convert
 
 

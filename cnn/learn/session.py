@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
-from cnn.checkpoint import Checkpoint
 from cnn.data import Dataset
-from cnn.distributed import World
+from cnn.learn.checkpoint import Checkpoint
+from cnn.learn.distributed import World
+from cnn.learn.record import Record
+from cnn.learn.settings import Settings
+from cnn.learn.training import EpochResult, Trainer
 from cnn.models import build, parameter_count, set_fused
-from cnn.record import Record
-from cnn.settings import Settings
-from cnn.training import EpochResult, Trainer
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ FORMAT = "triton-cnn checkpoint 1"
 class Checkpoint:
     """A model, what it was trained on, and everything needed to go on training it.
 
-    model, config: what `build` takes. classes: one name a score. settings: the values of cnn.settings.Settings.
+    model, config: what `build` takes. classes: one name a score. settings: the values of cnn.learn.settings.Settings.
     history: one dict an epoch. optimizer: AdamW's state; empty where training cannot go on.
     """
 

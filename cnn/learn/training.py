@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnn.augment import random_affine, warp
 from cnn.data.dataset import Dataset
-from cnn.distributed import World
 from cnn.errors import UserError
-from cnn.settings import Recipe
+from cnn.learn.augment import random_affine, warp
+from cnn.learn.distributed import World
+from cnn.learn.settings import Recipe
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from cnn.arithmetic import summary
 from cnn.data import Dataset
 from cnn.errors import UserError
+from cnn.learn.settings import Recipe
+from cnn.learn.training import EpochResult, Trainer, evaluate
 from cnn.models import build, parameter_count
-from cnn.settings import Recipe
-from cnn.trace import trace
-from cnn.training import EpochResult, Trainer, evaluate
+from cnn.see.arithmetic import summary
+from cnn.see.trace import trace
 
 MODELS = ("mlp", "lenet", "gap")
 SHIFTS = (0, 1, 2, 3, 4)

@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cnn import checkpoint as checkpoints
-from cnn.checkpoint import Checkpoint
+from cnn.learn import checkpoint as checkpoints
+from cnn.learn.checkpoint import Checkpoint
+from cnn.learn.training import Trainer
 from cnn.pictures.curve import draw_curve
-from cnn.training import Trainer
 
 REDRAW_SECONDS = 3.0
 

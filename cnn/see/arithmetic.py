@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 
 from cnn.errors import UserError
-from cnn.trace import Step, Trace
+from cnn.see.trace import Step, Trace
 
 WINDOWED = ("conv", "max", "avg")
 

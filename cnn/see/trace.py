@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from cnn.errors import UserError
-from cnn.steps import Op, describe_function, describe_module
+from cnn.see.steps import Op, describe_function, describe_module
 from kernels import ConvReLU2d, ConvReLUPool2d, conv2d
 
 

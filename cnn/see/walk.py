@@ -8,8 +8,8 @@ from typing import TypeAlias
 
 from torch import Tensor
 
-from cnn.arithmetic import windows
 from cnn.errors import UserError
+from cnn.see.arithmetic import windows
 
 Matrix: TypeAlias = list[list[float]]
 Covered: TypeAlias = tuple[tuple[int, int], tuple[int, int], Matrix]

@@ -1,0 +1,1 @@
+"""Training: settings, sessions and their records, checkpoints, several processes."""
