@@ -58,6 +58,6 @@ def why_no_triton() -> str | None:
     import triton
 
     version = tuple(int(v) for v in triton.__version__.split(".")[:2])
-    if not torch.cuda.is_available() and version < (3, 7) and numpy.lib.NumpyVersion(numpy.__version__) >= "2.4.0":
+    if INTERPRET and version < (3, 7) and numpy.lib.NumpyVersion(numpy.__version__) >= "2.4.0":
         return f"the interpreter of triton {triton.__version__} does not work with numpy {numpy.__version__} (>= 2.4)"
     return None
