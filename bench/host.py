@@ -18,7 +18,7 @@ from torch import Tensor
 import kernels
 from bench.nothing import NothingDriver, nothing
 from bench.rows import Row
-from kernels.common.replay import Pass
+from kernels.common.replay.learn import Pass
 from kernels.common.signature import Memory
 from kernels.lenet import lenet
 

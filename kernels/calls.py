@@ -10,8 +10,8 @@ import torch
 
 from kernels.backend import current_backend
 from kernels.common.launch import is_recording
-from kernels.common.program import Pick
 from kernels.common.registration import Operator, needs_dispatcher
+from kernels.common.replay.program import Pick
 from kernels.common.signature import Memory, records
 
 Tensors = tuple[torch.Tensor | None, ...]

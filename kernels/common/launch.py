@@ -31,7 +31,7 @@ class _Thread(threading.local):
     launches: list[Launch] | None = None
     """Where `record` collects."""
     planner: Callable[[Launch], None] | None = None
-    """What takes launches while a call is being learnt (replay.py)."""
+    """What takes launches while a call is being learnt (replay/learn.py)."""
 
 
 thread = _Thread()

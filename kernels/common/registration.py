@@ -4,7 +4,7 @@ The pattern: define + CPU, CUDA and fake implementations, one hand-written Autog
 rule, behind a front that skips the dispatcher when nothing but plain tensors is involved. Against
 torch.library.custom_op and register_autograd it costs a fifth per call, and it is the form under which torch.func,
 forward-mode AD, compile and export all give right answers. It needs private names of torch: they are in this file, in
-signature.py, and a few more in replay.py, straight.py, precision.py, kernels/cpu and kernels/lenet/op.py.
+signature.py, and a few more in replay/, precision.py, kernels/cpu and kernels/lenet/op.py.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch.autograd.function import _SingleLevelFunction
 from torch.library import Library
 from torch.utils.flop_counter import register_flop_formula
 
-from kernels.common.replay import Pass
+from kernels.common.replay.learn import Pass
 from kernels.common.signature import is_eager, is_plain, records
 
 NAMESPACE = "triton_cnn"

@@ -13,9 +13,10 @@ import pytest
 from torch import Tensor
 
 from bench.machine_code.compile import CARDS, Compiled, compile_launch
-from kernels.common import launch, replay, step
+from kernels.common import launch
 from kernels.common.device import assume_card, cpu_as_card
 from kernels.common.launch import Launch, program_of, tensors_of
+from kernels.common.replay import learn, step
 from tests.ptx.decode import steps
 from tests.ptx.machine import Machine
 from tests.ptx.memory import SHARED, Global
@@ -55,7 +56,7 @@ class Card:
 def emulated(card: Card) -> Iterator[Card]:
     """Launches on CPU tensors inside the block run on this card. Needs a process without TRITON_INTERPRET."""
     with pytest.MonkeyPatch.context() as patched, assume_card(CARDS[card.target]), cpu_as_card():
-        for module in (launch, replay, step):
+        for module in (launch, learn, step):
             patched.setattr(module, "start", card.run)
         yield card
 

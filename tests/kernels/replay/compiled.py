@@ -19,7 +19,7 @@ from bench.host import host_rows
 from bench.machine_code.compile import CARDS, compile_launch
 from bench.nothing import NothingDriver, nothing
 from kernels.common.launch import record
-from kernels.common.replay import Pass
+from kernels.common.replay.learn import Pass
 from kernels.common.signature import apart
 from kernels.lenet import lenet
 from tests.kernels.replay.doubling import doubled_end

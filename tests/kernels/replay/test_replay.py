@@ -15,7 +15,7 @@ from torch import Tensor
 
 import kernels
 from kernels.common.registration import Operator
-from kernels.common.replay import Pass
+from kernels.common.replay.learn import Pass
 from kernels.common.signature import Memory, apart
 from kernels.conv2d import autograd, autograd_dz, autograd_pool
 from kernels.lenet import autograd as lenet_autograd

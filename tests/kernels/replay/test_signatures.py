@@ -12,8 +12,8 @@ from torch import Tensor
 
 import kernels
 from kernels.backend import backend
-from kernels.common import program, step
 from kernels.common.launch import Launch, record
+from kernels.common.replay import program, step
 from kernels.conv2d.plans.choose import force_plan
 from kernels.conv2d.plans.plan import Plan
 from kernels.conv2d.plans.tiles import Tile

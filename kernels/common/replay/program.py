@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from kernels.common.launch import is_hooked
-from kernels.common.step import Fresh, Step
-from kernels.common.straight import torch_empty, written
+from kernels.common.replay.step import Fresh, Step
+from kernels.common.replay.straight import torch_empty, written
 
 Pick = int | tuple[int, ...] | None
 """Which of a pass's outputs are wanted: one, some, or (None) what the pass returns."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.common.step import Fresh, Map, Place, Step
+from kernels.common.replay.step import Fresh, Map, Place, Step
 
 
 class _Address:

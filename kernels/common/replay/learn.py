@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kernels.common.launch import Launch, is_recording, start, thread
-from kernels.common.program import Program
+from kernels.common.replay.program import Program
+from kernels.common.replay.step import Fresh, Map, Place, Step
 from kernels.common.signature import Memory, is_plain
-from kernels.common.step import Fresh, Map, Place, Step
 
 _WRITTEN = object()
 """What is known of a pass that is more than a program."""
