@@ -34,12 +34,14 @@ def counts(registers: int, num_warps: int) -> list[int]:
 
 def others(registers: int, options: Options) -> Iterator[Options]:
     """The options to try for a program that took so many registers a thread: them named, then one more stage, then
-    fewer and fewer."""
+    fewer and fewer, then half of eight warps or more, which have twice the registers."""
     named = counts(registers, options["num_warps"])
     yield from (options | {"maxnreg": count} for count in named)
     deeper = options | {"num_stages": options["num_stages"] + 1}
     yield from (deeper, deeper | {"maxnreg": named[0]})
     yield from (options | {"num_stages": stages} for stages in range(options["num_stages"] - 1, 0, -1))
+    if options["num_warps"] >= 8:
+        yield options | {"num_warps": options["num_warps"] // 2}
 
 
 def settle(
@@ -47,16 +49,21 @@ def settle(
 ) -> tuple[Options, Made]:
     """The program that `make` compiles with these options, or with others if only they keep it off the stack.
 
-    usage: registers a thread of a program, and what it keeps on the stack. Options that name registers stay.
+    usage: registers a thread of a program, and what it keeps on the stack. A number of registers among the options is
+    the first that is tried.
     """
     made = make(options)
     registers, stack = usage(made)
-    if stack and "maxnreg" not in options:
-        for tried in others(registers, options):
-            try:
-                other = make(tried)
-            except Exception:  # ptxas refuses, or shared memory does not hold another stage: the first program is there
-                continue
-            if not usage(other)[1]:
-                return tried, other
+    if not stack:
+        return options, made
+    if "maxnreg" in options:
+        found, other = settle({name: options[name] for name in options if name != "maxnreg"}, make, usage)
+        return (options, made) if usage(other)[1] else (found, other)
+    for tried in others(registers, options):
+        try:
+            other = make(tried)
+        except Exception:  # ptxas refuses, or shared memory does not hold another stage: the first program is there
+            continue
+        if not usage(other)[1]:
+            return tried, other
     return options, made

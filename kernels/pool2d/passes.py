@@ -21,7 +21,8 @@ from kernels.pool2d.separable import is_separable, separable_max, separable_max_
 UNROLLED_TAPS = 49
 """Larger windows run as loops: unrolled they would take minutes to compile."""
 WIDE_TAPS = 25
-"""Averages handed back from larger windows keep four places of a thread on the stack (sm_120); two they do not."""
+"""Averages handed back from larger windows keep four places of a thread on the stack (sm_120), and two of float64; 8
+bytes of sums they do not."""
 
 
 def code_dtype(geometry: Pool2dGeometry) -> torch.dtype:
@@ -137,10 +138,10 @@ def avg_pool_backward(
     elif special.is_square(g, dx):
         special.square_backward(dy, None, dx, g, counted)
     else:
-        many = g.kernel[0] * g.kernel[1] > WIDE_TAPS
+        most = 8 // max(4, dx.element_size()) if g.kernel[0] * g.kernel[1] > WIDE_TAPS else 4
         launch(
             avg_pool_backward_kernel,
-            **_grid(dx, channels_last, 2 if many else 4),
+            **_grid(dx, channels_last, most),
             **_tensors(dy=dy, dx=dx),
             **_sizes(dx, dx, dy, channels_last),
             **counted,

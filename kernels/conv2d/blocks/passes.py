@@ -81,7 +81,6 @@ def wgrad(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry, plan: Plan) -> N
         blocks_wgrad_kernel,
         plan.splits * math.ceil(m / tile.block_m) * math.ceil(patch.columns / tile.block_n),
         tile,
-        maxnreg=MAXNREG,
         dy_ptr=dy,
         x_ptr=x,
         dw_ptr=band,

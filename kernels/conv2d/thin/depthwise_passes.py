@@ -65,7 +65,7 @@ def _stream(
     n, c, p, q = y.shape
     up = g.stride if backward else (1, 1)
     many, offsets = g.r * g.s > FEW_TAPS, index(x, w, y)
-    rows, cols = _block(g.r * g.s, up, many and offsets is tl.int64)
+    rows, cols = _block(g.r * g.s, up, many * ((offsets is tl.int64) + (x.element_size() == 8)))
     rows, cols = fitted(rows, p, g.dilation[0]), fitted(cols, q, g.dilation[1])
     wide = width(y, rows * up[0] * cols * up[1], BLOCK_BYTES)
     wide = min(wide, width(y, g.r * g.s, 2 * WINDOW_BYTES if many else WINDOW_BYTES))
@@ -99,7 +99,7 @@ def _stream(
         ROWS=rows,
         COLS=cols,
         BLOCK=BLOCK,
-        maxnreg=_most_registers(wide),
+        maxnreg=_most_registers(x, wide),
     )
 
 
@@ -109,7 +109,8 @@ def _stream_nchw(
     """y from x in NCHW."""
     n, c, p, q = y.shape
     up = g.stride if backward else (1, 1)
-    rows = fitted(max(1, ROWS // up[0]), p, g.dilation[0])
+    scarce = g.r * g.s > FEW_TAPS and x.element_size() == 8
+    rows = fitted(max(1, (ROWS // 2 if scarce else ROWS) // up[0]), p, g.dilation[0])
     reached = _window(g, backward, rows, 1)
     wide = width(y, rows * up[0] * up[1], BLOCK_BYTES)
     unit = unit_of(x, wide, 3)
@@ -161,7 +162,7 @@ def _wgrad(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry) -> None:
     launch(
         depthwise_wgrad_kernel,
         splits * programs,
-        maxnreg=_most_registers(unit),
+        maxnreg=_most_registers(x, unit),
         dy_ptr=dy,
         x_ptr=x,
         dw_ptr=partial,
@@ -188,8 +189,9 @@ def _wgrad(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry) -> None:
 
 def _wgrad_nchw(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry) -> None:
     """dw in NCHW: small maps have fewer lanes a program."""
-    # Of 8 columns that lie 4 apart ptxas keeps 16 bytes on the stack on sm_90.
-    wide = 4 if g.stride[1] == 4 and dy.element_size() < 8 else 16 // dy.element_size()
+    # Of 8 columns that lie 4 apart ptxas keeps 16 bytes on the stack on sm_90, of 2 of 7x7 in float64 up to 208.
+    apart, many = g.stride[1] == 4, g.r * g.s > FEW_TAPS
+    wide = {2: 4 if apart else 8, 4: 4, 8: 1 if many else 2}[dy.element_size()]
     rows = _wgrad_rows(g)
     unit = unit_of(x, wide, 3)
     wide = narrowed(wide, unit, g.s, g.stride[1], g.dilation[1], (rows - 1) * g.stride[0] + g.r)
@@ -229,22 +231,23 @@ def _wgrad_nchw(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry) -> None:
     reduce(partial, dw)
 
 
-def _most_registers(wide: int) -> int | None:
+def _most_registers(x: Tensor, wide: int) -> int | None:
     """In channels_last: few channels of a lane ptxas would fit in 72 or 80 registers and up to 152 bytes of stack;
-    of more it takes 128 to 200 registers."""
-    return MAXNREG if wide < 4 else None
+    of more it takes 128 to 200 registers. Of float64 it would take 255, and up to 80 bytes, where 90 to 190 do."""
+    return MAXNREG if wide < 4 and x.element_size() < 8 else None
 
 
-def _block(taps: int, up: tuple[int, int], narrow: bool) -> tuple[int, int]:
-    """Rows and columns of a lane in channels_last before UP: more where more outputs share an input, unless addresses
-    take the registers (narrow)."""
-    tall, broad = (4, 2) if (taps > 9 or up != (1, 1)) and not narrow else (2, 2)
+def _block(taps: int, up: tuple[int, int], scarce: int) -> tuple[int, int]:
+    """Rows and columns of a lane in channels_last before UP: more where more outputs share an input, fewer where one or
+    two things make registers scarce: 64-bit addresses, and values of two registers each."""
+    few = taps <= 9 and up == (1, 1)
+    tall, broad = ((2, 2) if few else (4, 2), (2, 2), (2, 1))[scarce]
     return max(1, tall // up[0]), max(1, broad // up[1])
 
 
 def _wgrad_rows(g: Conv2dGeometry) -> int:
     """Rows of a lane in the weight gradient: of four of 7x7 windows ptxas keeps 64 bytes on the stack on sm_120."""
-    rows = max(1, (ROWS if g.r * g.s <= 25 else ROWS // 2) // g.stride[0])
+    rows = max(1, (ROWS if g.r * g.s <= FEW_TAPS else ROWS // 2) // g.stride[0])
     return fitted(rows, g.p, g.dilation[0])
 
 

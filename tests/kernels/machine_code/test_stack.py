@@ -33,7 +33,7 @@ def test_plans_that_a_call_may_ship_with_do_not_spill() -> None:
 def test_registers_are_named_for_a_program_that_would_spill() -> None:
     """A small tile of pooled half precision on sm_80 keeps 8 bytes, to make room for one more program."""
     script = """
-from dataclasses import replace
+from unittest.mock import patch
 from bench.machine_code.compile import compile_launch
 from bench.machine_code.plans import jobs
 from bench.machine_code.table import tile_of
@@ -42,13 +42,15 @@ tile = {"BLOCK_M": 32, "BLOCK_N": 16, "BLOCK_K": 32}
 found = [job.launch for job in jobs("sm_80", "float16", ("fprop_pool",)) if job.case == "fprop_pool 256-128 3x3/2"]
 launch = next(launch for launch in found if tile.items() <= tile_of(launch).items())
 named = compile_launch(launch, "sm_80")
-given = compile_launch(replace(launch, options=launch.options | {"maxnreg": 64}), "sm_80")
+with patch("bench.machine_code.compile.settle", lambda options, make, usage: (options, make(options))):
+    given = compile_launch(launch, "sm_80")
 print("STACK", named.stack, named.maxnreg or 0, named.registers, given.stack, given.maxnreg)
 """
     done = _run("-c", script)
     assert "STACK" in done.stdout, done.stderr[-2000:]
-    stack, named, registers, before, given = map(int, done.stdout.split()[1:])
-    assert stack == 0 and registers <= 96 and given == 64
+    *counts, given = done.stdout.split()[1:]
+    stack, named, registers, before = map(int, counts)
+    assert stack == 0 and registers <= 96 and given == "None"
     if version("triton") == "3.7.1":
         assert 64 < named <= 96 and before > 0
 
