@@ -17,8 +17,8 @@ from kernels.conv2d.common.arguments import strides, window
 from kernels.conv2d.common.pack import channels_innermost
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.few import streams
-from kernels.conv2d.thin.blocks import blocks, fitted, narrowed, unit_of, value_bytes, width
 from kernels.conv2d.thin.depthwise import depthwise_kernel
+from kernels.conv2d.thin.depthwise_lane import blocks, fitted, narrowed, unit_of, value_bytes, width
 from kernels.conv2d.thin.depthwise_nchw import depthwise_nchw_kernel
 from kernels.conv2d.thin.depthwise_wgrad import depthwise_nchw_wgrad_kernel, depthwise_wgrad_kernel
 
