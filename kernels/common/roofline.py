@@ -25,7 +25,7 @@ from kernels.common.precision import precision_of
 FILL, STEP, ANSWER = 2000.0, 60.0, 570.0
 """Cycles: a program's first tiles and last products; a step's barrier; memory's answer, shared by the stages."""
 FETCH = 80.0
-"""Fetching a row of a tile costs as much as multiplying it with this many columns."""
+"""Fetching 128 bytes of a row of a tile costs as much as multiplying them with this many columns."""
 REACH = 1.41
 """Share of the tensor cores' rate that a tile without borders would reach, fitted to the two tiles named above."""
 STREAM = 0.88

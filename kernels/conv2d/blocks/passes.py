@@ -13,12 +13,13 @@ from kernels.common.device import MAXNREG
 from kernels.common.launch import launch
 from kernels.common.precision import input_precision
 from kernels.conv2d.blocks.fprop import blocks_band_kernel, blocks_fprop_kernel
-from kernels.conv2d.blocks.patch import BYTES, Patch, adjacent, is_last, units, wide_of
+from kernels.conv2d.blocks.patch import Patch, adjacent, is_last, units, wide_of
 from kernels.conv2d.blocks.sums import add_up
 from kernels.conv2d.blocks.wgrad import blocks_wgrad_kernel
 from kernels.conv2d.common.arguments import Epilogue, launch_gemm, strides
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.blocks import block_of
+from kernels.conv2d.plans.few import MOST_COPY
 from kernels.conv2d.plans.plan import Plan
 from kernels.conv2d.plans.tiles import Tile
 
@@ -103,7 +104,7 @@ def _sizes(g: Conv2dGeometry, patch: Patch, tall: int, wide: int, y: Tensor) -> 
 def _maps(g: Conv2dGeometry, patch: Patch, tall: int, wide: int, x: Tensor, **result: Tensor) -> dict[str, Any]:
     """The arguments that say where blocks of the result and their patches of x lie, and how they are multiplied."""
     ((name, y),) = result.items()
-    unit_y = math.gcd(wide_of(y), wide * (g.k if is_last(y) else 1), BYTES // y.element_size())
+    unit_y = math.gcd(wide_of(y), wide * (g.k if is_last(y) else 1), MOST_COPY // y.element_size())
     return {
         "h": g.h,
         "row_units": g.w * patch.inner // patch.unit,

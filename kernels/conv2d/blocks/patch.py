@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from kernels.conv2d.geometry import Conv2dGeometry
-from kernels.conv2d.plans.blocks import LEAST
-
-BYTES = 16
-"""What a copy moves at most."""
+from kernels.conv2d.plans.few import LEAST_COPY, MOST_COPY
 
 
 @dataclass(frozen=True)
@@ -43,13 +40,13 @@ class Patch:
         reach = ((wide - 1) * g.stride[1] + g.s) * inner
         found = []
         unit = 1
-        while unit * x.element_size() <= BYTES and all(size % unit == 0 for size in whole):
+        while unit * x.element_size() <= MOST_COPY and all(size % unit == 0 for size in whole):
             start = -(-pad // unit)
             lead = start * unit - pad
             run = -(-(lead + reach) // unit) * unit
             found.append(cls(inner, unit, planes, rows, run, start, lead))
             unit *= 2
-        wide_ones = [patch for patch in found if patch.unit * x.element_size() >= LEAST]
+        wide_ones = [patch for patch in found if patch.unit * x.element_size() >= LEAST_COPY]
         return min(reversed(wide_ones or found), key=lambda patch: -(-patch.columns // side))
 
 

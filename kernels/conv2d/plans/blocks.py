@@ -6,8 +6,9 @@ import math
 from functools import lru_cache
 
 from kernels.common.device import Card
+from kernels.common.roofline import FETCH
 from kernels.conv2d.geometry import Conv2dGeometry
-from kernels.conv2d.plans.few import is_far, suits_patch, suits_rows
+from kernels.conv2d.plans.few import LEAST_COPY, is_far, suits_patch, suits_rows
 from kernels.conv2d.plans.tiles import HALF_STEP, Sizes, Tile, sized, stage_bytes, with_warps
 
 SIDE = 64
@@ -16,12 +17,8 @@ are padded to them."""
 TALL, WIDE = (1, 2, 4), (1, 2, 4, 8)
 FILTERS = 16
 """With more of them padded rows fill their tiles and hold more programs at once (no sums are made again there)."""
-LEAST = 4
-"""Bytes that an asynchronous copy moves at least."""
 MOST = 256
 """Results of a block at most."""
-FETCH = 80
-"""Fetching a row of an operand costs as much as multiplying it with this many columns (cost.py)."""
 SIZES: Sizes = ((64, 64), (128, 64), (64, 128), (128, 128))
 FORWARD: Sizes = ((128, 64), (128, 32))
 """Of the forward passes and the input gradient, with half a step."""
@@ -72,7 +69,7 @@ def sides(which: str, g: Conv2dGeometry, tall: int, wide: int, itemsize: int) ->
     multiple of what is copied at once, where rows do."""
     if which == "fprop_pool":
         tall, wide = 2 * tall, 2 * wide
-    unit = math.gcd(g.w * g.c, wide * g.stride[1] * g.c, max(1, LEAST // itemsize))
+    unit = math.gcd(g.w * g.c, wide * g.stride[1] * g.c, max(1, LEAST_COPY // itemsize))
     run = -g.padding[2] * g.c % unit + ((wide - 1) * g.stride[1] + g.s) * g.c
     return tall * wide * g.k, ((tall - 1) * g.stride[0] + g.r) * (-(-run // unit) * unit)
 

@@ -2,7 +2,8 @@
 
 A program multiplies one tile while it fetches the next, and programs run in waves: a grid of 1.1 waves takes as long as
 one of 2. The constants are an H100's, taken from what published matrix products reach there (128 x 256 tiles 72 % of
-the tensor cores' rate, 128 x 128 tiles 62 %). A measured table goes before the estimate.
+the tensor cores' rate, 128 x 128 tiles 62 %), and shared with what predicts times. A measured table goes before the
+estimate.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from kernels.common.device import Card
+from kernels.common.roofline import ANSWER, FETCH, FILL, STEP
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans import blocks, strips
 from kernels.conv2d.plans.box import SEVERAL, box_of
@@ -19,14 +21,8 @@ WAVE = 132
 """Multiprocessors."""
 RATE = 45.0
 """Multiply-adds a cycle for each of the 64 half-precision numbers in 128 bytes of a row."""
-FETCH = 80.0
-"""Fetching one such 128-byte row costs as much as multiplying it with this many columns."""
-STEP = 60.0
-"""Cycles of a step besides."""
-LATENCY = 190.0
+LATENCY = ANSWER / 3
 """Cycles a step takes at least: three stages do not cover what memory takes to answer."""
-PROGRAM = 2000.0
-"""Cycles until a program's first tiles have arrived and after its last product."""
 SECOND_PASS = 4400.0
 """Cycles of a second pass besides its bytes."""
 FMA = 11
@@ -92,7 +88,7 @@ class Work:
         busy = (self.products * products + FETCH * fetched) / RATE * (block_k * self.itemsize / 128)
         step = STEP + max(LATENCY, busy) * self.slow
         waves = -(-self.programs(block_m, block_n) * parts // WAVE)
-        total = self.before + waves * (PROGRAM + step * self.steps(block_k) / parts)
+        total = self.before + waves * (FILL + step * self.steps(block_k) / parts)
         if parts > 1 or self.split == "always":
             unit = 8 if self.itemsize == 8 else 4
             results = self.copies * self.m * self.n * joint // self.columns

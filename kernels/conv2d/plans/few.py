@@ -26,6 +26,8 @@ PACKED_CHANNELS = 32
 padding, and fprop walks K in flat (r, s, c) order."""
 ROWS_CHANNELS = 16
 """Up to this many channels an ungrouped convolution of more than one tap copies its input into padded rows."""
+LEAST_COPY, MOST_COPY = 4, 16
+"""Bytes that an asynchronous copy moves."""
 SIZE = 2**20
 """Larger maps are not for `near`, which divides in float32."""
 PATCH_BLOCK = {"fprop": (4, 1), "fprop_pool": (2, 2)}
@@ -66,10 +68,10 @@ def _plain(g: Conv2dGeometry) -> bool:
 def padded_rows(g: Conv2dGeometry, itemsize: int) -> tuple[int, int, int]:
     """Rows, columns and channels of an image copied into padded rows.
 
-    Channels are a power of two, of at least 4 bytes, which is what the narrowest copy moves; a row has whole groups of
+    Channels are a power of two, of at least what the narrowest copy moves; a row has whole groups of
     16 elements, which is what the compiler must see to read 16 bytes at a time.
     """
-    channels = max(4 // itemsize, 1, 1 << (g.c - 1).bit_length())
+    channels = max(LEAST_COPY // itemsize, 1, 1 << (g.c - 1).bit_length())
     unit = max(1, 16 // channels)
     columns = (g.q - 1) * g.stride[1] + g.s
     return (g.p - 1) * g.stride[0] + g.r, -(-columns // unit) * unit, channels
