@@ -65,8 +65,10 @@ def avg_pool_kernel(
             for j in tl.static_range(KW):
                 b_sum = _tap(p_x, o_h, o_w, h, w, step_h, step_w, i, j, b_sum, m, CLIPPED, V)
     else:
+        # As many, but AMD's compiler does not know it: else it unrolls them, and 64-bit addresses spill.
+        cols = tl.minimum(KW, KW + w) if tl.int64 == INDEX else KW
         for i in range(KH):
-            for j in range(KW):
+            for j in range(cols):
                 b_sum = _tap(p_x, o_h, o_w, h, w, step_h, step_w, i, j, b_sum, m, CLIPPED, V)
     b_y = averaged(b_sum, o_p, o_q, h, w, divisor, KH, KW, STRIDE_H, STRIDE_W, PAD_H, PAD_W, COUNT, TYPE)
     tl.store(y_ptr + (o[:, None] * V + tl.arange(0, V)[None, :]), b_y.to(y_ptr.dtype.element_ty), mask=m)
