@@ -67,6 +67,7 @@ def test_what_is_scarce_bounds() -> None:
 
 @pytest.mark.parametrize("precision", ["tf32", "tf32 rounded", "tf32 portable"])
 def test_tf32_is_one_rate_however_its_operands_are_rounded(precision: str) -> None:
+    torch.backends.cudnn.allow_tf32 = True  # the tile of TF32, on a card too
     given = [torch.empty(s, memory_format=torch.channels_last) for s in ((256, 256, 14, 14), (256, 256, 3, 3))]
     with kernels.backend("triton"), assume_card(H100), record() as found, torch.no_grad():
         kernels.conv2d(*given, padding=1)

@@ -8,4 +8,6 @@ Every address is checked against the tensors of the launch. What nobody has writ
 done when the program waits for it and is NaN until then, so that a missing wait shows; an operand of a product that
 changes while the product is under way is an error. Not modelled: time, the order in which warps run (but see
 races.py), ptxas and the card itself, the rounding inside of tensor cores (use small integers, whose sums are exact).
+Before 3.7 Triton puts no fence.proxy.async between cp.async and wgmma or tcgen05 (upstream's #9610), as PTX demands;
+--races says so of nearly every program that it makes for sm_90. CUTLASS's loops of cp.async and wgmma have none either.
 """
