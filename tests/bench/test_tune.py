@@ -99,7 +99,8 @@ def test_every_plan_is_legal_and_launches_its_tile(target: Target):
         if each.tile is not None:
             used = tuple(main.arguments[f"BLOCK_{axis}"] for axis in "MNK")
             assert used == (each.tile.block_m, each.tile.block_n, each.tile.block_k)
-            assert main.options == {"num_warps": each.tile.num_warps, "num_stages": each.tile.num_stages}
+            tile = {"num_warps": each.tile.num_warps, "num_stages": each.tile.num_stages}
+            assert main.options.items() >= tile.items()  # registers are named as well, but only on a card
 
 
 def test_the_shortlist_has_different_tiles_first():
