@@ -13,7 +13,7 @@ K as in fprop.
 import triton
 import triton.language as tl
 
-from kernels.common.jit import dot, tap_inside, taps_inside, unravel
+from kernels.common.jit import dot, nothing, tap_inside, taps_inside, unravel
 from kernels.conv2d.common.order import phase_of, place, share
 
 
@@ -134,6 +134,9 @@ def dgrad_kernel(
         a_s = tap - a_r * num_s
         o_dy = (zero + k_0) * stride_dy_k - (zero + a_r * BACK_H) * stride_dy_p - (zero + a_s * BACK_W) * stride_dy_q
         o_f = (zero + k_0) * stride_w_k + (zero + a_r * STEP_H) * stride_w_r + (zero + a_s * STEP_W) * stride_w_s
+        if MOST_S == 1:
+            o_dy += nothing()
+            o_f += nothing()
         if CHUNK > 1:
             o_dy = tl.multiple_of(o_dy, CHUNK)
             o_f = tl.multiple_of(o_f, CHUNK)

@@ -15,7 +15,7 @@ one comparison per pixel. Flat (few channels): a step takes BLOCK_K consecutive 
 import triton
 import triton.language as tl
 
-from kernels.common.jit import dot, relu, tap_inside, taps_inside, unravel
+from kernels.common.jit import dot, nothing, relu, tap_inside, taps_inside, unravel
 from kernels.conv2d.common.order import place, share
 
 
@@ -123,6 +123,9 @@ def fprop_kernel(
             s = tap - r * S
             o_x = (zero + r * DIL_H) * stride_x_h + (zero + s * DIL_W) * stride_x_w + (zero + c_0) * stride_x_c
             o_f = r * stride_w_r + s * stride_w_s + c_0 * stride_w_c
+            if NUM_C == 1:
+                o_x += nothing()
+                o_f += nothing()
             o_x = tl.multiple_of(o_x, CHUNK)
             o_f = tl.multiple_of(o_f, CHUNK)
             m_x = tap_inside(b_taps, o_h, o_w, m_m, h, w, tap, r, s, R * S, DIL_H, DIL_W)[:, None]

@@ -14,7 +14,7 @@ Average: bit j is set where position j passed the ReLU.
 import triton
 import triton.language as tl
 
-from kernels.common.jit import dot, tap_inside, taps_inside, unravel
+from kernels.common.jit import dot, nothing, tap_inside, taps_inside, unravel
 from kernels.conv2d.common.epilogue import pooled
 from kernels.conv2d.common.order import place
 
@@ -134,10 +134,19 @@ def fprop_pool_kernel(
             s = tap - r * S
             o_x = (zero + r * DIL_H) * stride_x_h + (zero + s * DIL_W) * stride_x_w + (zero + c_0) * stride_x_c
             o_f = r * stride_w_r + s * stride_w_s + c_0 * stride_w_c
-            o_x0 = tl.multiple_of(o_x, CHUNK)
-            o_x1 = tl.multiple_of(o_x + o_right, CHUNK)
-            o_x2 = tl.multiple_of(o_x + o_down, CHUNK)
-            o_x3 = tl.multiple_of(o_x + (o_down + o_right), CHUNK)
+            o_x1 = o_x + o_right
+            o_x2 = o_x + o_down
+            o_x3 = o_x + (o_down + o_right)
+            if NUM_C == 1 or R * S == 1:
+                o_x += nothing()
+                o_x1 += nothing()
+                o_x2 += nothing()
+                o_x3 += nothing()
+                o_f += nothing()
+            o_x = tl.multiple_of(o_x, CHUNK)
+            o_x1 = tl.multiple_of(o_x1, CHUNK)
+            o_x2 = tl.multiple_of(o_x2, CHUNK)
+            o_x3 = tl.multiple_of(o_x3, CHUNK)
             o_f = tl.multiple_of(o_f, CHUNK)
             m_w = m_n[None, :]
             m_c = (c_0 + o_k < C)[None, :]
@@ -145,7 +154,7 @@ def fprop_pool_kernel(
                 m_w = m_w & (c_0 + o_k < C)[:, None]
             b_w = tl.load(p_w + o_f, mask=m_w, other=0.0)
             m = tap_inside(b_taps_0, o_h, o_w, m_m, h, w, tap, r, s, R * S, DIL_H, DIL_W)[:, None]
-            b_x = tl.load(p_x + o_x0, mask=m & m_c if C % BLOCK_K != 0 else m, other=0.0)
+            b_x = tl.load(p_x + o_x, mask=m & m_c if C % BLOCK_K != 0 else m, other=0.0)
             b_0 = dot(b_x, b_w, b_0, PRECISION)
             m = tap_inside(b_taps_1, o_h, o_w + STRIDE_W, m_m, h, w, tap, r, s, R * S, DIL_H, DIL_W)[:, None]
             b_x = tl.load(p_x + o_x1, mask=m & m_c if C % BLOCK_K != 0 else m, other=0.0)
