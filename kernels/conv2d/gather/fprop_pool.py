@@ -137,7 +137,7 @@ def fprop_pool_kernel(
             o_x1 = o_x + o_right
             o_x2 = o_x + o_down
             o_x3 = o_x + (o_down + o_right)
-            if NUM_C == 1 or R * S == 1:
+            if C % BLOCK_K != 0 or NUM_C == 1:
                 o_x += nothing()
                 o_x1 += nothing()
                 o_x2 += nothing()

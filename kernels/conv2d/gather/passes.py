@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -69,14 +68,10 @@ def fprop_pool(
 ) -> None:
     """y and its code [n, k, p // 2, q // 2] of one layout, dense; the code has no element if it is not wanted."""
     pixels = g.n * y.shape[2] * y.shape[3]
-    tile = plan.block
-    if g.c_group % tile.block_k and (g.c_group < 64 or g.r * g.s == 1):
-        # Triton 3.7.1 fails to compile some of their copies ahead; without them the largest tile spills in four warps.
-        tile = replace(tile, num_stages=1, num_warps=8 if tile.block_m * tile.block_n >= 64 * 64 else tile.num_warps)
     launch_gemm(
         fprop_pool_kernel,
-        g.groups * tiles(pixels, g.k_group, tile),
-        tile,
+        g.groups * tiles(pixels, g.k_group, plan.block),
+        plan.block,
         x_ptr=x,
         w_ptr=w,
         bias_ptr=x if bias is None else bias,
