@@ -134,24 +134,15 @@ def fprop_pool_kernel(
             s = tap - r * S
             o_x = (zero + r * DIL_H) * stride_x_h + (zero + s * DIL_W) * stride_x_w + (zero + c_0) * stride_x_c
             o_f = r * stride_w_r + s * stride_w_s + c_0 * stride_w_c
-            o_x1 = o_x + o_right
-            o_x2 = o_x + o_down
-            o_x3 = o_x + (o_down + o_right)
             if C % BLOCK_K != 0 or NUM_C == 1:
-                o_x += nothing()
-                o_x1 += nothing()
-                o_x2 += nothing()
-                o_x3 += nothing()
-                o_f += nothing()
+                o_x, o_f = o_x + nothing(), o_f + nothing()
+            o_x1 = tl.multiple_of(o_x + o_right, CHUNK)
+            o_x2 = tl.multiple_of(o_x + o_down, CHUNK)
+            o_x3 = tl.multiple_of(o_x + (o_down + o_right), CHUNK)
             o_x = tl.multiple_of(o_x, CHUNK)
-            o_x1 = tl.multiple_of(o_x1, CHUNK)
-            o_x2 = tl.multiple_of(o_x2, CHUNK)
-            o_x3 = tl.multiple_of(o_x3, CHUNK)
             o_f = tl.multiple_of(o_f, CHUNK)
-            m_w = m_n[None, :]
             m_c = (c_0 + o_k < C)[None, :]
-            if C % BLOCK_K != 0:
-                m_w = m_w & (c_0 + o_k < C)[:, None]
+            m_w = m_n[None, :] & (c_0 + o_k < C)[:, None] if C % BLOCK_K != 0 else m_n[None, :]
             b_w = tl.load(p_w + o_f, mask=m_w, other=0.0)
             m = tap_inside(b_taps_0, o_h, o_w, m_m, h, w, tap, r, s, R * S, DIL_H, DIL_W)[:, None]
             b_x = tl.load(p_x + o_x, mask=m & m_c if C % BLOCK_K != 0 else m, other=0.0)
