@@ -45,6 +45,13 @@ SHAPES = {
     "72-40 1x1": shape(3, 72, (9, 7), 40, (1, 1)),
     "40-48 3x3": shape(3, 40, (9, 7), 48, (3, 3)),
     "40-48 1x3": shape(3, 40, (9, 7), 48, (1, 3)),
+    "48-56 3x1": shape(3, 48, (9, 7), 56, (3, 1)),
+    "56-40 3x3/2": shape(3, 56, (9, 7), 40, (3, 3), 2),
+    "40-72 1x1/2": shape(3, 40, (9, 7), 72, (1, 1), 2),
+    "136-152 2x2": shape(3, 136, (9, 7), 152, (2, 2)),
+    "152-24 1x1": shape(3, 152, (9, 7), 24, (1, 1)),
+    "24-152 3x3": shape(3, 24, (9, 7), 152, (3, 3)),
+    "80-112 3x3 groups 2": shape(3, 80, (9, 7), 112, (3, 3), groups=2),
     "64-64 7x7": shape(4, 64, (14, 14), 64, (7, 7)),
     "64-64 3x3 groups 2": shape(4, 64, (14, 14), 64, (3, 3), groups=2),
     "64-64 3x3 dilated": shape(4, 64, (14, 14), 64, (3, 3), dil=2),
@@ -85,11 +92,15 @@ SHAPES = {
 }
 """Channels that are whole 16-byte chunks or not, one block of them or several, part of one; windows of more than 32
 taps; steps, dilation, groups; too few channels for a matrix product."""
+SLICED = ("128-256 3x3", "64-256 1x1", "256-128 3x3/2", "40-48 1x3", "6-16 5x5", "96-96 3x3 depthwise")
+"""Of these also with maps that are slices of maps with eight channels more, as the parts of a concatenation are."""
 
 
-def launches(which: str, g: Conv2dGeometry, dtype: torch.dtype, last: bool, plan: Plan) -> Iterator[Launch]:
+def launches(
+    which: str, g: Conv2dGeometry, dtype: torch.dtype, last: bool, plan: Plan, sliced: bool = False
+) -> Iterator[Launch]:
     """What a pass launches with this plan: with bias, ReLU and code, and without."""
-    x, w, bias, dy = _tensors(g, dtype, last)
+    x, w, bias, dy = _tensors(g, dtype, last, sliced)
     with record() as found, force_plan(which, plan):
         if which == "fprop":
             forward.fprop(x, w, bias, g, True)
@@ -105,12 +116,13 @@ def launches(which: str, g: Conv2dGeometry, dtype: torch.dtype, last: bool, plan
 
 
 @lru_cache(maxsize=1)
-def _tensors(g: Conv2dGeometry, dtype: torch.dtype, last: bool) -> tuple[Tensor, ...]:
+def _tensors(g: Conv2dGeometry, dtype: torch.dtype, last: bool, sliced: bool) -> tuple[Tensor, ...]:
     """x, w, bias and dy without memory: one set for all plans, since a recorded launch holds its tensors."""
     form = torch.channels_last if last else torch.contiguous_format
-    shapes = (g.n, g.c, g.h, g.w), (g.k, g.c_group, g.r, g.s), (g.n, g.k, g.p, g.q)
+    more = 8 if sliced else 0
+    shapes = (g.n, g.c + more, g.h, g.w), (g.k, g.c_group, g.r, g.s), (g.n, g.k + more, g.p, g.q)
     x, w, dy = (torch.empty(shape, dtype=dtype, device="meta", memory_format=form) for shape in shapes)
-    return x, w, torch.empty(g.k, dtype=dtype, device="meta"), dy
+    return x[:, : g.c], w, torch.empty(g.k, dtype=dtype, device="meta"), dy[:, : g.k]
 
 
 def far(g: Conv2dGeometry) -> Conv2dGeometry:
@@ -136,15 +148,16 @@ def jobs(target: str, precision: str, passes: tuple[str, ...] = PASSES) -> list[
 def _every(target: str, precision: str, passes: tuple[str, ...]) -> Iterator[Job]:
     dtype = PRECISIONS[precision]
     with assume_card(CARDS[target]), products(precision):
-        shapes = [(name, each) for name, g in SHAPES.items() for each in (g, far(g))]
-        for (name, g), last, which in product(shapes, (True, False), passes):
+        shapes = [(name, each, False) for name, g in SHAPES.items() for each in (g, far(g))]
+        shapes += [(f"{name} sliced", SHAPES[name], True) for name in SLICED]
+        for (name, g, sliced), last, which in product(shapes, (True, False), passes):
             card = planning_card(torch.empty(0, dtype=dtype), which, g)
             if card.tf32x3 != (precision == "tf32x3"):
                 continue
             if which == "fprop_pool" and shipped(which, g, dtype.itemsize, card)[0].algorithm == "direct":
                 continue
             for plan in plans(which, g, dtype.itemsize, card):
-                for launch in launches(which, g, dtype, last, plan):
+                for launch in launches(which, g, dtype, last, plan, sliced):
                     layout = "channels_last" if last else "nchw"
                     yield Job(target, f"{which} {name}{_marks(launch)}", precision, layout, launch)
         if passes == PASSES:

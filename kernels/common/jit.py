@@ -223,3 +223,12 @@ def nothing():
     element at a time.
     """
     return tl.multiple_of(tl.minimum(tl.program_id(0), 0), 16)
+
+
+@triton.jit
+def rolled(STEPS: tl.constexpr, size):
+    """STEPS of a loop; a few of them so that LLVM does not know the number: it would write the loop out, and the many
+    tiles in flight need more registers than there are. size: any number of the launch's that is not negative."""
+    if STEPS > 2 and STEPS < 9:
+        return tl.minimum(STEPS, STEPS + size)
+    return STEPS

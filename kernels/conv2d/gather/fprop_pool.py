@@ -14,7 +14,7 @@ Average: bit j is set where position j passed the ReLU.
 import triton
 import triton.language as tl
 
-from kernels.common.jit import dot, nothing, tap_inside, taps_inside, unravel
+from kernels.common.jit import dot, nothing, rolled, tap_inside, taps_inside, unravel
 from kernels.conv2d.common.epilogue import pooled
 from kernels.conv2d.common.order import place
 
@@ -127,14 +127,14 @@ def fprop_pool_kernel(
         b_taps_3 = taps_inside(o_h + STRIDE_H, o_w + STRIDE_W, m_m, h, w, R, S, DIL_H, DIL_W)
         p_x = p_x[:, None] + o_k[None, :] * stride_x_c
         p_w = p_w[None, :] + o_k[:, None] * stride_w_c
-        for step in range(R * S * NUM_C):
+        for step in range(rolled(R * S * NUM_C, k)):
             tap = step // NUM_C
             r = tap // S
             c_0 = (step - tap * NUM_C) * BLOCK_K
             s = tap - r * S
             o_x = (zero + r * DIL_H) * stride_x_h + (zero + s * DIL_W) * stride_x_w + (zero + c_0) * stride_x_c
             o_f = r * stride_w_r + s * stride_w_s + c_0 * stride_w_c
-            if C % BLOCK_K != 0 or NUM_C == 1:
+            if CHUNK < 16:  # Triton sees by itself that a step is a multiple of 16
                 o_x, o_f = o_x + nothing(), o_f + nothing()
             o_x1 = tl.multiple_of(o_x + o_right, CHUNK)
             o_x2 = tl.multiple_of(o_x + o_down, CHUNK)
