@@ -173,8 +173,9 @@ def _products(launch: Launch, flops: float, limits: Limits, code: Code | None) -
     out = _output(a)
     padded = launch.grid * results * m * n / max(1, out.numel())
     products = flops / 2 * _inside(a) * padded * _padded_depth(a, k)
-    # Kernels that count their steps say how many; else they follow from the products.
-    counted = a["depth"] / k if "depth" in a else a.get("steps_per_split")
+    # Kernels that count their steps say how many, those of a plain product for all parts of the sum; else they follow
+    # from the products.
+    counted = a["depth"] / k / a.get("splits", 1) if "depth" in a else a.get("steps_per_split")
     steps = counted or products / (launch.grid * joint * m * n * k)
     rate = _rate(launch, limits) / 2 / limits.multiprocessors / limits.clock
     slow = 2.0 if limits.wgmma and m < 64 else 1.0

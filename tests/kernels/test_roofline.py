@@ -53,6 +53,23 @@ def test_dense_layers_on_an_h100(n: int, c: int, size: int, k: int, taps: int, s
     assert found.seconds == pytest.approx(studied * 1e-6, rel=0.25)
 
 
+@pytest.mark.parametrize(
+    "n, c, size, k, taps", [(256, 1024, 14, 256, 1), (256, 256, 56, 64, 1), (256, 256, 14, 256, 3)]
+)
+def test_a_weight_gradient_is_shared_by_its_parts(n: int, c: int, size: int, k: int, taps: int) -> None:
+    """Each program sums its own part of the pixels, not all of them."""
+    x = torch.empty(n, c, size, size, dtype=torch.float16, memory_format=torch.channels_last)
+    w = torch.empty(k, c, taps, taps, dtype=torch.float16, memory_format=torch.channels_last, requires_grad=True)
+    with kernels.backend("triton"), assume_card(H100), record() as found:
+        y = kernels.conv2d(x, w, padding=taps // 2)
+        before = len(found)
+        y.backward(torch.empty_like(y))
+    flops = 2.0 * y.numel() * c * taps**2
+    made = predict(found[before:], flops, CARD)
+    assert any(launch.arguments.get("splits", 1) > 1 for launch in found[before:])
+    assert 0.5 < made.share < 1
+
+
 def test_what_is_scarce_bounds() -> None:
     pool = called(kernels.max_pool2d, (256, 64, 112, 112), kernel_size=3, stride=2, padding=1)
     found = predict(pool, 0.0, CARD)
