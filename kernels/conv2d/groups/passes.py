@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor
 
-from kernels.conv2d.common.arguments import chunk, launch_gemm, numerics, strides, window
+from kernels.conv2d.common.arguments import chunk, launch_gemm, numerics, phase_steps, strides, window
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.groups.fprop import groups_fprop_kernel
 from kernels.conv2d.groups.wgrad import groups_wgrad_kernel
@@ -26,10 +26,8 @@ def fprop(x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, g: Conv2dGeometr
 def dgrad(dy: Tensor, w: Tensor, dx: Tensor, g: Conv2dGeometry, tile: Tile) -> None:
     """dx [n, c, h, w]; dy and dx have adjacent channels, w is dense with them."""
     sizes = {"IN": g.k_group, "OUT": g.c_group, "PACK": group_pack("dgrad", g, dy.element_size()), **window(g)}
-    steps = [stride // math.gcd(stride, dil) for stride, dil in zip(g.stride, g.dilation, strict=True)]
-    sizes |= {"STEP_H": steps[0], "STEP_W": steps[1], "TRANSPOSED": True}
-    pixels = g.n * math.ceil(g.h / g.stride[0]) * math.ceil(g.w / g.stride[1])
-    _launch(dy, w, None, dx, sizes, g.stride[0] * g.stride[1], pixels, False, tile)
+    sizes |= {**phase_steps(g), "TRANSPOSED": True}
+    _launch(dy, w, None, dx, sizes, g.phases, g.phase_pixels, False, tile)
 
 
 def wgrad(dy: Tensor, x: Tensor, dw: Tensor, partial: Tensor, g: Conv2dGeometry, plan: Plan) -> None:
