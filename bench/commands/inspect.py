@@ -151,13 +151,13 @@ def _write_json(args: argparse.Namespace, found: list[dict[str, Any]]) -> None:
 
 def _write_tables(args: argparse.Namespace, found: list[dict[str, Any]]) -> None:
     """The clean rows of each card into its files."""
-    from bench.machine_code import tables
+    from bench.machine_code import files
     from kernels.common.roofline import LIMITS
 
-    folder = Path(args.tables) if args.tables else tables.FOLDER
+    folder = Path(args.tables) if args.tables else files.FOLDER
     for target in args.arch:
         rows = [row for row in found if row["target"] == target and "error" not in row]
-        tables.write(folder, target, LIMITS[target].card, rows)
+        files.write(folder, target, LIMITS[target].card, rows)
     print(f"tables of {' '.join(args.arch)} in {folder}")
 
 

@@ -12,7 +12,7 @@ import pytest
 from bench.__main__ import main
 from bench.commands.predict import LAYERS
 from bench.facts import ROOT
-from bench.machine_code.tables import FOLDER
+from bench.machine_code.files import FOLDER
 from bench.tune import Target, passes_of
 
 

@@ -89,10 +89,10 @@ def test_every_kernel(target: str, directory: str) -> None:
 
 def _check_committed(target: str, rows: list[dict[str, Any]]) -> None:
     """The committed table says what the compiler says, of every kernel whose text has not changed since."""
-    from bench.machine_code import tables
+    from bench.machine_code import files
 
-    path = tables.FOLDER / f"{target}.jsonl"
-    head, committed = tables.read(path)
+    path = files.FOLDER / f"{target}.jsonl"
+    head, committed = files.read(path)
     again = f"out of date: run `python -m bench inspect --arch {target} --dtype float16 float32 --tables`"
     assert path.with_suffix(".md").read_text().count("\n|") == len(committed) + 2, again
     # A plan of sm_100 and one of sm_120 keep 8 or 16 bytes on the stack; the tables show them.
