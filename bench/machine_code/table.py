@@ -15,7 +15,8 @@ from bench.machine_code.compile import CARDS, compile_launch
 from bench.machine_code.read import Report, read
 from kernels.common.launch import Launch, program_of
 from kernels.common.precision import set_float32_products
-from kernels.common.roofline import LIMITS, Code, predict, step_of
+from kernels.common.roofline import LIMITS, Code, predict
+from kernels.common.steps import work_of_step
 from kernels.conv2d.plans.plan import PASSES
 
 DTYPES = {
@@ -138,7 +139,7 @@ def bounds(job: Job, report: Report) -> dict[str, Any]:
     product = "BLOCK_K" in launch.arguments
     sums = product or any(word in launch.kernel.__name__ for word in ("direct", "depthwise"))
     found = predict([launch], job.flops if sums else 0.0, limits, [code])
-    step = dict(zip(("step_flops", "step_bytes"), step_of(launch), strict=True)) if product else {}
+    step = dict(zip(("step_flops", "step_bytes"), work_of_step(launch), strict=True)) if product else {}
     guess = {"bound": found.bound, "predicted_us": round(found.seconds * 1e6, 1), "share": round(found.share, 3)}
     return {"resident": code.resident(limits), **step, **guess, "source": launch.kernel.cache_key[:12]}
 

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from kernels.common.launch import Launch, tensors_of
 from kernels.common.precision import precision_of
+from kernels.common.steps import inside, step_of, steps_of
 
 FILL, STEP, ANSWER = 2000.0, 60.0, 570.0
 """Cycles: a program's first tiles and last products; a step's barrier; memory's answer, shared by the stages."""
@@ -139,47 +139,22 @@ def _launch(launch: Launch, flops: float, limits: Limits, code: Code | None) -> 
     busy, bound = 0.0, "memory"
     if flops and "BLOCK_K" in launch.arguments:
         busy, bound = _products(launch, flops, limits, code)
-        floor = max(floor, flops * _inside(launch.arguments) / _rate(launch, limits))
+        floor = max(floor, flops * inside(launch.arguments) / _rate(launch, limits))
     elif flops or code is not None:
         busy, bound = _plain(launch, flops, limits, code)
         floor = max(floor, flops / limits.scalar)
     return Prediction(max(moved, busy) + START, bound if busy > moved else "memory", floor)
 
 
-def step_of(launch: Launch) -> tuple[float, float]:
-    """FLOPs and bytes of one step of a tile of BLOCK_M x BLOCK_N x BLOCK_K."""
-    m, n, k = (launch.arguments[f"BLOCK_{axis}"] for axis in "MNK")
-    left, right, joint, _ = _tiles(launch)
-    size = float(next(tensors_of(launch.arguments)).element_size())
-    return 2.0 * joint * m * n * k, (left * m + right * n) * k * size
-
-
-def _tiles(launch: Launch) -> tuple[int, int, int, int]:
-    """Tiles of M and of N that a step fetches, the products that they make, and the results of a program."""
-    name, taps = launch.kernel.__name__, 3
-    if name == "strips_wgrad_kernel":
-        rows = launch.arguments["ROWS"]
-        return rows + taps - 1, rows, rows * taps, taps
-    if "strips" in name:
-        return 4 + taps - 1, taps, 4 * taps, 1 if "pool" in name else 4
-    return (4, 1, 4, 1) if "pool" in name else (1, 1, 1, 1)
-
-
 def _products(launch: Launch, flops: float, limits: Limits, code: Code | None) -> tuple[float, str]:
     """Seconds of a grid of tiles, and what a step waits for."""
     a = launch.arguments
     m, n, k = (a[f"BLOCK_{axis}"] for axis in "MNK")
-    left, right, joint, results = _tiles(launch)
-    out = _output(a)
-    padded = launch.grid * results * m * n / max(1, out.numel())
-    products = flops / 2 * _inside(a) * padded * _padded_depth(a, k)
-    # Kernels that count their steps say how many, those of a plain product for all parts of the sum; else they follow
-    # from the products.
-    counted = a["depth"] / k / a.get("splits", 1) if "depth" in a else a.get("steps_per_split")
-    steps = counted or products / (launch.grid * joint * m * n * k)
+    step, steps = step_of(launch), steps_of(launch)
+    joint = step.joint
     rate = _rate(launch, limits) / 2 / limits.multiprocessors / limits.clock
     slow = 2.0 if limits.wgmma and m < 64 else 1.0
-    reached = min(1.0, REACH * joint * m * n / (joint * m * n + FETCH * (left * m + right * n)))
+    reached = min(1.0, REACH * joint * m * n / (joint * m * n + FETCH * (step.left * m + step.right * n)))
     tensor = joint * m * n * k * slow / rate / reached
     issue = 0.0 if code is None else code.loop.get("all", 0) * code.num_warps / 4
     busy = max(tensor, issue)
@@ -212,13 +187,6 @@ def _bytes(launch: Launch) -> float:
     return float(sum(t.numel() * t.element_size() for t in tensors.values()))
 
 
-def _output(arguments: dict[str, Any]) -> Tensor:
-    """What a product writes."""
-    found = next(arguments[name] for name in ("dw_ptr", "dx_desc", "dx_ptr", "y_desc", "y_ptr") if name in arguments)
-    result: Tensor = getattr(found, "base", found)
-    return result
-
-
 def _rate(launch: Launch, limits: Limits) -> float:
     """FLOPs a second of a launch's products; TF32 in three parts does three."""
     dtype = next(tensors_of(launch.arguments)).dtype
@@ -226,26 +194,3 @@ def _rate(launch: Launch, limits: Limits) -> float:
         how = launch.arguments["PRECISION"]
         return limits.rates["tf32"] / 3 if how == "tf32x3" else limits.rates["float32" if how == "ieee" else "tf32"]
     return limits.rates[precision_of(dtype.itemsize)]
-
-
-def _padded_depth(a: dict[str, Any], block_k: int) -> float:
-    """What the last block of a sum adds to it."""
-    depth = a.get("K", a.get("C", block_k)) if "dx_ptr" in a or "dx_desc" in a else a.get("C", block_k)
-    if a.get("FLAT"):
-        depth *= a["R"] * a["S"]
-    if "dw_ptr" in a:
-        sides = ((a["q"], a["COLUMNS"]), (a["n"], block_k // a["COLUMNS"])) if "COLUMNS" in a else ()
-        return float(math.prod(math.ceil(size / side) * side / size for size, side in sides))
-    return float(math.ceil(depth / block_k) * block_k / max(1, depth))
-
-
-def _inside(a: dict[str, Any]) -> float:
-    """The share of a window's taps that lie inside the image, where a kernel leaves the others out (TMA)."""
-    if not any(name in a for name in ("x_desc", "dy_desc")) or not all(name in a for name in "hwpq"):
-        return 1.0
-    share = 1.0
-    for big, small, taps, axis in (("h", "p", "R", "H"), ("w", "q", "S", "W")):
-        step, pad, dil = a[f"STRIDE_{axis}"], a[f"PAD_{axis}"], a[f"DIL_{axis}"]
-        places = [i * step - pad + t * dil for i in range(a[small]) for t in range(a[taps])]
-        share *= sum(0 <= place < a[big] for place in places) / max(1, len(places))
-    return share

@@ -35,7 +35,7 @@ def test_a_layer_is_predicted_in_every_pass(tmp_path):
     assert [row[1] for row in found] == ["fprop", "dgrad", "wgrad"]
     for row in found:
         assert row[2].split()[0] in ("matmul", "batch", "gemm")
-        assert 0 < float(row[5]) < float(row[6]) < 1000
+        assert 0 < float(row[5]) < float(row[6]) < 2 * float(row[5])  # large products are near the limit
 
 
 def test_the_committed_predictions_are_of_every_layer():
