@@ -138,7 +138,7 @@ def _launch(launch: Launch, flops: float, limits: Limits, code: Code | None) -> 
     moved = floor / STREAM * max(1.0, limits.multiprocessors / 2 / launch.grid)
     busy, bound = 0.0, "memory"
     if flops and "BLOCK_K" in launch.arguments:
-        busy, bound = _products(launch, flops, limits, code)
+        busy, bound = _products(launch, limits, code)
         floor = max(floor, flops * inside(launch.arguments) / _rate(launch, limits))
     elif flops or code is not None:
         busy, bound = _plain(launch, flops, limits, code)
@@ -146,7 +146,7 @@ def _launch(launch: Launch, flops: float, limits: Limits, code: Code | None) -> 
     return Prediction(max(moved, busy) + START, bound if busy > moved else "memory", floor)
 
 
-def _products(launch: Launch, flops: float, limits: Limits, code: Code | None) -> tuple[float, str]:
+def _products(launch: Launch, limits: Limits, code: Code | None) -> tuple[float, str]:
     """Seconds of a grid of tiles, and what a step waits for."""
     a = launch.arguments
     m, n, k = (a[f"BLOCK_{axis}"] for axis in "MNK")
