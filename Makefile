@@ -17,7 +17,7 @@ help:
 	@echo "make bench  this machine's benchmark rows"
 	@echo "make docs   the API pages and the page of measured speed"
 	@echo "make hub    the kernels as a folder for the Hugging Face Hub, in build/hub"
-	@echo "make gpu    on a CUDA machine: correctness, benchmarks, tuning, each time-bounded"
+	@echo "make gpu    on a CUDA machine: correctness, benchmarks, tuning, each time-bounded (MINUTES=25 in all)"
 
 setup: $(STAMP)
 
@@ -63,8 +63,9 @@ docs: $(STAMP)
 hub:
 	cd $(ROOT) && $(PYTHON) tools/make_hub.py
 
+MINUTES ?= 25
 gpu:
-	cd $(ROOT) && PYTHONPATH=. $$([ -x $(PY) ] && echo $(PY) || echo $(PYTHON)) -m bench gpu
+	cd $(ROOT) && PYTHONPATH=. $$([ -x $(PY) ] && echo $(PY) || echo $(PYTHON)) -m bench gpu --minutes $(MINUTES)
 
 clean:
 	rm -rf $(VENV) $(ROOT)runs

@@ -8,7 +8,7 @@ from fnmatch import fnmatch
 from bench.cases import Case, Layer, layer, networks
 from cnn.errors import UserError
 
-SETS = ("smoke", "headline", "cpu", "all")
+SETS = ("smoke", "goals", "headline", "cpu", "all")
 BATCHES = (1, 32, 256)
 
 
@@ -93,10 +93,42 @@ def sweep(batch: int, precision: str = "fp32") -> list[Case]:
     return [Case("sweep", "conv2d_relu", "inference", batch, precision, found) for found in networks()["sweep"]]
 
 
+DENSE = {
+    "resnet50": tuple(f"layer{n}.{i}.conv2" for n in (3, 2, 4) for i in (1, 0)),
+    "vgg16": tuple(f"features.{n}" for n in (7, 12, 19, 24, 10, 17)),
+}
+"""Every 3x3 convolution of 128 channels and more in two networks."""
+
+
+def goals() -> list[Case]:
+    """What this package was written to reach on a card (report/goals.py), most doubtful first: large convolutions
+    against cuDNN, blocks with their pool, depthwise convolutions, pools."""
+    found: list[Case] = []
+    for network, batch in (("resnet50", 256), ("vgg16", 64)):
+        for name in DENSE[network]:
+            strided = layer(network, name).stride != (1, 1)
+            works = "inference dgrad wgrad" if strided else "inference wgrad"
+            found += _at(network, name, "conv2d", works, [batch], "fp16")
+            found += _at(network, name, "conv2d_relu", "inference", [batch], "fp16")
+    found += _at("vgg16", "features.2", "conv2d_relu_pool2d", "training", [64], "fp16")
+    found += _at("stems", "rgb-64x224", "conv2d_relu_pool2d", "training", [64], "fp16")
+    for name in ("conv1", "conv2"):
+        found += _at("lenet", name, "conv2d_relu_pool2d", "training", [4096])
+    depthwise = (("mobilenetv2", "features.5.conv.1.0"), ("mobilenetv2", "features.2.conv.1.0"))
+    for network, name in (*depthwise, ("depthwise", "120x28-5x5"), ("depthwise", "72x56-5x5-2")):
+        found += _at(network, name, "conv2d", "inference dgrad wgrad", [256], "fp16")
+    found += _at("mobilenetv2", "features.5.conv.1.0", "conv2d", "inference dgrad wgrad", [256])
+    found += _at("resnet50", "maxpool", "max_pool2d", "training", [256], "fp16")
+    found += _at("pools", "64x112", "max_pool2d", "training", [256], "fp16")
+    found += _at("kernelbench", "L2-46.pool", "avg_pool2d", "training", [128], "fp16")
+    return found
+
+
 def headline() -> list[Case]:
-    """What a card is asked first: the claims of the README, in the precision that people use there, the most doubtful
-    of them first: large convolutions against cuDNN, then fused blocks and pools, then small networks."""
+    """What a card is asked first: its goals, then the claims of the README in the precision that people use there:
+    fused blocks and pools, then small networks."""
     return [
+        *goals(),
         *_at("resnet50", "layer1.0.conv2", "conv2d_relu", "inference training", [256], "fp16"),
         *_at("resnet50", "layer3.1.conv2", "conv2d_relu", "inference training", [256], "fp16"),
         *_at("resnet50", "layer3.1.conv2", "conv2d", "fprop dgrad wgrad", [256], "fp16"),
@@ -148,7 +180,7 @@ def _of_layer(network: str, found: Layer, precision: str) -> Iterator[Case]:
 
 def cases(name: str, patterns: Iterable[str] = ()) -> list[Case]:
     """The cases of a set, or those of them whose name fits one of the patterns; UserError when none does."""
-    sets = {"smoke": smoke, "headline": headline, "cpu": cpu, "all": everything}
+    sets = {"smoke": smoke, "goals": goals, "headline": headline, "cpu": cpu, "all": everything}
     if name not in sets:
         raise UserError(f"set {name!r} is unknown; choose from {', '.join(SETS)}")
     found = list(dict.fromkeys(sets[name]()))

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Drives the steps; prints one line a step and the headline rows."""
+    """Drives the steps; prints one line a step, the headline rows, and the goals beside what they say."""
     import torch
 
     from bench import facts
@@ -42,6 +42,11 @@ def run(args: argparse.Namespace) -> int:
     headline = folder / "headline.jsonl"
     if headline.exists():
         from bench.brief import brief
+        from bench.report.data import Device
+        from bench.report.goals import table
+        from bench.rows import lines, newest
 
         print(brief(headline))
+        files = [path for path in (headline, folder / "searched.jsonl") if path.exists()]
+        print(table(Device(folder.name, newest([row for path in files for row in lines(path)]))))
     return code

@@ -1,8 +1,9 @@
 """The steps on a card, most doubtful claims first.
 
-Of correctness what tells most; the plans nobody has timed, side by side; headline rows; the tuned table; then what can
-wait: cold start, errors, the memory checker, rivals, all rows. A step that does not end gives way to the next one and
-goes on in the next call: three calls of nine minutes are meant to settle it up to the table.
+Of correctness what tells most; the plans nobody has timed, side by side; headline rows, those of the goals first; fused
+blocks beside torch.compile's search; the tuned table; then what can wait: cold start, errors, the memory checker,
+rivals, all rows. A step that does not end gives way to the next one and goes on in the next call: one call of 25
+minutes, or three of nine, are meant to settle it up to the table.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def rows(name: str, *arguments: str) -> Step:
             code = wait(child([*command, "--commit", visit.commit], log), left)
         return Outcome(code in (0, 1), code in (0, MORE, None), f"{name}.jsonl, exit code {code}: {tail(log, 2)}")
 
-    share = {"headline": 0.75, "rivals": 0.6}.get(name, 0.7)
+    share = {"headline": 0.75, "searched": 0.5, "rivals": 0.6}.get(name, 0.7)
     listed = ("-m", "bench", "run", "--device", "cpu", *arguments[:2], "--list")
     dry = (*SMALL, "--device", "cpu", "--interpret") if name == "headline" else listed
     return Step(name, share, work, dry, least=60.0)
@@ -109,6 +110,8 @@ def steps() -> list[Step]:
         Step("correctness", 0.3, correctness, here, least=60.0),
         tuning("doubtful", 0.3, "--set", "doubtful", "--dtype", "fp16", "--batch", "256", "64"),
         rows("headline", "--set", "headline", "--providers", *HEADLINE, "--seconds", "0.6"),
+        # The goal over torch.compile: its search takes a minute a case.
+        rows("searched", "--set", "goals", "--cases", "*/conv2d_relu_pool2d/*", "--providers", "ours", "compile_max"),
         tuning("tune", 0.6),
         Step("cold", 0.5, cold, once, least=120.0),
         Step("accuracy", 0.3, accuracy, ("-m", "bench", "accuracy", "--help"), least=60.0),

@@ -6,6 +6,7 @@ from collections import Counter
 from fnmatch import fnmatch
 
 from bench.report.data import FUSED, NAMES, OURS, TORCH, Device, Timed, amount, versions
+from bench.report.goals import table as goals
 
 # The README's rows, chosen before anything was measured; losing cases are added to them.
 CHIEF = (
@@ -82,6 +83,8 @@ def heading(device: Device) -> str:
 def full(device: Device) -> str:
     """Every row of a device."""
     lines = [f"# {heading(device)}", "", standing(device), "", *provenance(device), ""]
+    if device.about["kind"] == "cuda":
+        lines += [goals(device), ""]
     present = [name for name in RIVALS if any(name in timed.by_provider for timed in device.timed())]
     lines += _limits(device)
     columns = ["case", "this package", *(NAMES[name] for name in present), "against torch", "share of limit"]

@@ -240,8 +240,13 @@ def test_a_case_that_killed_its_process_is_recorded(tmp_path):
 
 
 def test_the_command_on_this_machine(tmp_path):
+    case, about = "vgg16/features.7/conv2d/wgrad/n64/fp16", {"metric": "device", "status": "ok", "unit": "us"}
+    for provider, value in (("ours", 10.0), ("eager", 12.0)):
+        more = {"value": value, "ratio": 12.0 / value, "layout": "nhwc", "kind": "cuda", "threads": 1, "date": ""}
+        rows.append(tmp_path / "headline.jsonl", {"case": case, "provider": provider, **about, **more})
     command = [sys.executable, "-m", "bench", "gpu", "--minutes", "1", "--out", str(tmp_path), "--steps", "memcheck"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
+    assert "in the geometric mean | 1.20x; 1.20x; 11 without a time |" in done.stdout
     unknown = subprocess.run([*command[:-1], "nonsense"], capture_output=True, text=True, timeout=120, check=False)
     assert unknown.returncode == 2 and "nonsense is unknown" in unknown.stderr and "Traceback" not in unknown.stderr

@@ -178,6 +178,41 @@ def test_every_goal_has_cases_in_the_cpu_set():
             assert any(fnmatch(name, pattern.removeprefix("-")) for name in names), pattern
 
 
+def test_every_goal_of_a_card_has_cases_in_its_set_and_every_case_a_goal():
+    names, narrow = [case.name for case in cases("goals")], [goal for goal in goals.CARD if goal.cases != ("*",)]
+    for goal in narrow:
+        for pattern in goal.cases:
+            assert any(fnmatch(name, pattern) for name in names), pattern
+    assert all(any(goals.fits(name, goal.cases) for goal in narrow) for name in names)
+    assert cases("headline")[: len(names)] == cases("goals"), "the goals are what a card is asked first"
+    dense = [case.layer for case in cases("goals") if goals.fits(case.name, goals.CARD[0].cases)]
+    assert len(dense) == 12 and all(x.kernel == (3, 3) and min(x.c, x.k) >= 128 for x in dense)
+
+
+def test_a_card_s_goals_are_means_shares_and_what_has_no_time():
+    card = {"kind": "cuda", "metric": "device"}
+    first, second = "vgg16/features.7/conv2d/inference/n64/fp16", "vgg16/features.12/conv2d/inference/n64/fp16"
+    pool = "resnet50/maxpool/max_pool2d/training/n256/fp16"
+    made = device(
+        row(first, "ours", 10.0, **card, share=0.6, bound="compute"), row(first, "eager", 8.0, **card),
+        row(second, "ours", 10.0, **card, share=0.7, bound="compute"), row(second, "eager", 18.0, **card),
+        row(pool, "ours", 10.0, "nhwc", **card, share=0.9, bound="memory"), row(pool, "eager", 19.0, **card),
+    )  # fmt: skip
+    lines = goals.table(made).splitlines()
+    dense, better = "3x3 of 128 channels and more", "torch, better layout"
+    spread = f"1.20x; 0.80x to 1.80x (2 cases); 10 without a time | {first} 0.80x (60 % of compute) |"
+    assert f"| {dense} | 1.0x {better} in the geometric mean, each 0.85x | {spread}" in lines
+    assert (
+        f"| pools, forward and backward | 2x {better} | 1.90x; 2 without a time | {pool} 1.90x (90 % of memory) |"
+        in lines
+    )
+    assert "| the same, of copy bandwidth | 88 % | 90 %; 2 without a time | – |" in lines
+    assert (
+        "| their weight gradients | 0.95x torch, better layout in the geometric mean | 12 without a time | – |" in lines
+    )
+    assert goals.table(made) in full(made) and not any("MNIST" in line for line in lines)
+
+
 def test_the_readme_s_tables_are_the_committed_rows():
     path = ROOT / "README.md"
     if not path.exists() or readme.BEGIN not in path.read_text():
