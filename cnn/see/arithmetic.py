@@ -32,15 +32,14 @@ def windows(i: int, k: int, s: int = 1, p: int = 0, d: int = 1) -> list[int]:
 
 @dataclass(frozen=True)
 class Field:
-    """Along one side: a cell sees `size` pixels of the image, the next cell `jump` further, cell 0 from `start`."""
+    """Along one side: a cell sees `size` pixels of the image, the next cell as many, `jump` further."""
 
     size: int = 1
     jump: int = 1
-    start: int = 0
 
-    def through(self, k: int, s: int, p: int, d: int) -> Field:
-        """The field after a window of k taps, stride s, padding p, dilation d."""
-        return Field(self.size + (k - 1) * d * self.jump, self.jump * s, self.start - p * self.jump)
+    def through(self, k: int, s: int, d: int) -> Field:
+        """The field after a window of k taps, stride s, dilation d."""
+        return Field(self.size + (k - 1) * d * self.jump, self.jump * s)
 
 
 @dataclass(frozen=True)
@@ -86,8 +85,8 @@ def receptive_fields(seen: Trace) -> list[tuple[Field, Field] | None]:
         if before is None or op.kind in ("flatten", "linear"):
             fields.append(whole if before is not None else None)
         elif op.kind in WINDOWED:
-            sizes = zip(before, op.kernel, op.stride, op.padding, op.dilation, strict=True)
-            rows, columns = (f.through(k, s, p, d) for f, k, s, p, d in sizes)
+            sizes = zip(before, op.kernel, op.stride, op.dilation, strict=True)
+            rows, columns = (f.through(k, s, d) for f, k, s, d in sizes)
             fields.append((rows, columns))
         else:
             fields.append(before if op.kind != "other" else None)
@@ -100,12 +99,6 @@ def reach(field: tuple[Field, Field] | None) -> str:
         return "not known"
     down, across = field
     return "everything" if down.jump == 0 else f"{down.size} x {across.size}"
-
-
-def seen_pixels(field: Field, cell: int, length: int) -> range:
-    """The image's pixels (of `length` along this side) that cell number `cell` depends on, clipped to the image."""
-    first = field.start + cell * field.jump
-    return range(max(first, 0), min(first + field.size, length))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from kernels.lenet.geometry import LeNetGeometry
 
 # Places of the arguments of the forward operator.
 PARAMETERS = slice(2, 12)
-OUTPUTS = ("scores", "prediction", "loss")
 _TENSORS = ", ".join(f"Tensor w{i}, Tensor b{i}" for i in range(1, 6))
 _KEPT = ", ".join(f"Tensor {name}" for name in ("y1", "code1", "y2", "code2", "h1", "h2", "packed", "padded"))
 _STYLE = "int padding, bool average, bool tanh, ScalarType compute, str precision"
