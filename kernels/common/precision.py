@@ -54,8 +54,8 @@ def set_float32_products(how: str) -> AbstractContextManager[None]:
     """How convolutions multiply float32 numbers on CUDA where torch's flags forbid TF32, from here on, in all threads.
 
     "fma" (at first): by multiply-adds, as cuDNN does. "tf32x3": on tensor cores, each product as three TF32 products of
-    the numbers' halves, in convolutions that sum at least 512 products (plans/tf32x3.py) on cards whose tensor cores
-    make that faster (A100, H100, H200, B200); other work is as with "fma".
+    the numbers' halves, in convolutions that sum at least 512 products (kernels/conv2d/plans/tf32x3.py) on cards whose
+    tensor cores make that faster (A100, H100, H200, B200); other work is as with "fma".
 
         set_float32_products("tf32x3")
         with set_float32_products("tf32x3"):  # until the block ends; backward obeys what holds when it runs

@@ -219,7 +219,7 @@ def _global(x: Tensor, blocks: dict[str, int]) -> tuple[int, dict[str, int]]:
 
 
 def global_avg(x: Tensor, y: Tensor, divisor: int) -> None:
-    """y [n, c, 1, 1] = the mean of every plane of x; where planes are few they are summed in parts (splits.py)."""
+    """y [n, c, 1, 1] = the mean of every plane of x; few planes are summed in parts (common/splits.py)."""
     grid, form = _global(x, _blocks(x))
     pixels, step = form["HW"], form["BLOCK_E"]
     parts = min(math.ceil(PROGRAMS / max(1, grid)), math.ceil(pixels / step)) if 2 * grid < PROGRAMS else 1
