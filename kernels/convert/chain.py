@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from kernels import modules
 from kernels.conv2d.op import conv2d_relu, conv2d_relu_pool2d
 from kernels.convert.layers import bare_type, untouched
+from kernels.convert.stretch import end_of, is_wide, may_turn
 
 Step = Any
 """What a step may be: a callable of one tensor; the name of a Tensor method; (callable, further args, kwargs)."""
@@ -25,19 +26,31 @@ Pool = dict[str, Any]
 
 
 def chain(x: Any, *steps: Step) -> Any:
-    """`x` through the steps, in order."""
+    """`x` through the steps, in order; where several convolutions follow each other, in channels_last between them."""
     flat = flatten(steps)
-    i = 0
+    i = end = 0
     while i < len(flat):
-        step = flat[i]
-        i += 1
-        if not (is_conv(step) and untouched(step)):
-            x = _apply(step, x)
-            continue
-        taken, relu, pool = followers(flat, i)
-        x = _fused(step, x, pool) if relu else step(x)
-        i += taken if relu else 0
+        if i >= end and is_wide(flat[i]) and may_turn(x):
+            end = end_of(flat, i, _keeps_format)
+            x = x.contiguous(memory_format=torch.channels_last) if end > i else x
+        i, x = _next(x, flat, i)
+        if i == end:
+            x = x.contiguous()
     return x
+
+
+def _next(x: Any, flat: Sequence[Step], i: int) -> tuple[int, Any]:
+    """Past step i and what runs with it, and their result."""
+    step = flat[i]
+    if not (is_conv(step) and untouched(step)):
+        return i + 1, _apply(step, x)
+    taken, relu, pool = followers(flat, i + 1)
+    return i + 1 + (taken if relu else 0), _fused(step, x, pool) if relu else step(x)
+
+
+def _keeps_format(step: Step) -> bool:
+    """Whether a step that is no convolution does the same to a map in any memory format."""
+    return type(step) is nn.Identity or is_relu(step) or as_pool(step) is not None
 
 
 def flatten(steps: Sequence[Step]) -> list[Step]:

@@ -24,7 +24,9 @@ def convert(model: M, *, fuse: bool = True, fold_batch_norm: bool = False, inpla
 
     fuse: run Conv -> ReLU (-> Pool) as one kernel wherever nothing else sees what lies between: in nn.Sequential, and
     in the code of a forward, functional ReLU and pools included. What is fused is decided at each call, so that a hook
-    added later, an exchanged layer or a slice of an nn.Sequential does what it would do in the model given.
+    added later, an exchanged layer or a slice of an nn.Sequential does what it would do in the model given. On a card
+    several convolutions of many channels in a row keep the maps between them in channels_last, whatever the model's
+    own format.
     fold_batch_norm: fold BatchNorm2d into the convolution before it by torch's fuse_conv_bn_eval. For inference:
     ValueError if the model is in training mode. The norm becomes nn.Identity, so that its state_dict keys are gone.
 
