@@ -3,6 +3,8 @@
 The prototypes were compiled before this package was written, to see what Triton can do; the matrix product had none,
 and is held to the batch kernel's; nor had strips, which are held to what they were when they were written. A count of
 instructions is no time, but more of them a product than these mean that something is computed which need not be.
+Three TF32 products are made of halves that are cut in registers, and multiply-adds have their operands there: these two
+are held to their instructions and to copies of 16 bytes.
 """
 
 from __future__ import annotations
@@ -44,6 +46,10 @@ def _strips(*tile: int) -> Plan:
     return Plan("strips", Tile(*tile), True)
 
 
+def _three(*tile: int) -> Plan:
+    return Plan("batch", Tile(*tile), True, tf32x3=True)
+
+
 def _gemm(*tile: int) -> Plan:
     return Plan("gemm", Tile(*tile), True)
 
@@ -64,6 +70,8 @@ LOOPS = (
     Loop("batch 128x256, stride 2", "fprop", STRIDED, "float16", _batch(128, 256, 64, 8, 4), 130, 4),
     Loop("box 128x128", "fprop", FEW, "float16", _batch(128, 128, 64, 8, 4), 115, 4),
     Loop("batch 128x128 tf32", "fprop", SQUARE, "float32", _batch(128, 128, 32, 8, 4), 124, 4),
+    Loop("batch 128x128 tf32x3", "fprop", SQUARE, "tf32x3", _three(128, 128, 32, 8, 4), 498, 12),
+    Loop("gather 128x64 float32", "fprop", SQUARE, "ieee", _gemm(128, 64, 16, 8, 2), 1165, 1024),
     Loop("batch dgrad 128x256", "dgrad", SQUARE, "float16", _batch(128, 256, 64, 8, 4), 117, 4),
     Loop("batch dgrad 128x128, stride 2", "dgrad", STRIDED, "float16", _batch(128, 128, 64, 8, 4), 117, 4),
     Loop("batch wgrad 128x256", "wgrad", SQUARE, "float16", _batch(128, 256, 64, 8, 4), 130, 4),
@@ -89,7 +97,7 @@ class Found:
     @property
     def share(self) -> float:
         """Instructions for a product against the prototype's."""
-        kind = "fma" if self.loop.plan.algorithm == "patch" else "wgmma"
+        kind = "fma" if self.loop.plan.algorithm == "patch" or self.loop.precision == "ieee" else "wgmma"
         ours = self.counts["all"] / max(1, self.counts.get(kind, 0))
         return ours / (self.loop.instructions / self.loop.products)
 
@@ -104,6 +112,8 @@ class Found:
         narrow = counts.get("async_copy", 0) - counts.get("async_copy_16", 0)
         if counts.get("wait", 0) > counts.get("wgmma", 0) // 2:
             return False  # ptxas lets no product run while the next one is asked for
+        if self.loop.precision in ("tf32x3", "ieee"):
+            return self.share <= MARGIN and not narrow
         return self.share <= MARGIN and not narrow and counts.get("shared_load", 0) <= most
 
     def __str__(self) -> str:
