@@ -204,13 +204,13 @@ def faults(row: dict[str, Any]) -> list[str]:
 
 
 def _narrow(row: dict[str, Any]) -> int:
-    """Copies of a thread in the main loop that are of less than 16 bytes. Packed groups read the weights on their
-    diagonal one by one: there, how many of the map's are missing; of taps that are unrolled the whole program's, since
-    the loop that is left is the one for NaNs."""
+    """Copies of a thread in the main loop that are of less than 16 bytes, in the whole program where the main loop is
+    written out. Packed groups read the weights on their diagonal one by one: there, how many of the map's are missing.
+    """
     kinds, loop, tile = ("load", "async_copy"), row["loop"], row["tile"]
     groups = str(row.get("kernel", "")).startswith("groups_fprop")
-    if groups and "async_copy" in row["total"] and "async_copy" not in loop:
-        loop = row["total"]
+    if "async_copy" in row["total"] and "async_copy" not in loop:
+        loop = {kind: found for kind, found in row["total"].items() if kind.startswith("async_copy")}
     wide = int(sum(loop.get(f"{kind}_16", 0) for kind in kinds))
     if not groups:
         return int(sum(loop.get(kind, 0) for kind in kinds)) - wide

@@ -71,7 +71,8 @@ def disassembly(code: bytes, *options: str) -> list[str]:
 
 
 def _loops(lines: list[str]) -> list[list[str]]:
-    """The bodies between a label and a later branch back to it."""
+    """The bodies between a label and a later branch back to it, but for what lies behind the program's end: there the
+    waits for a barrier that was not ready branch back to wherever they came from."""
     labels: dict[str, int] = {}
     bodies = []
     for i, line in enumerate(lines):
@@ -80,7 +81,9 @@ def _loops(lines: list[str]) -> list[list[str]]:
             labels[label[1]] = i
         branch = re.search(r"\bBRA\b.*`\(\.(L_x_\d+)\)", line)
         if branch and branch[1] in labels:
-            bodies.append(lines[labels[branch[1]] : i + 1])
+            body = lines[labels[branch[1]] : i + 1]
+            if not any(re.search(r"\*/ +EXIT\b", each) for each in body):
+                bodies.append(body)
     return bodies
 
 
