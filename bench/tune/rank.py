@@ -147,9 +147,8 @@ def shortlist(ranked: Sequence[Ranked], count: int) -> list[Ranked]:
     algorithms: dict[Any, Ranked] = {}
     shapes: dict[Any, Ranked] = {}
     for each in ranked:
-        tile = each.plan.tile
         algorithms.setdefault(each.plan.algorithm, each)
-        shapes.setdefault((each.plan.algorithm, tile and (tile.block_m, tile.block_n, tile.block_k)), each)
+        shapes.setdefault(_block(each.plan), each)
     best = [*algorithms.values(), *(each for each in shapes.values() if each not in algorithms.values())]
     first = best[: -(-count // 2)]
     return [*first, *(each for each in ranked if each not in first)][:count]
@@ -158,7 +157,8 @@ def shortlist(ranked: Sequence[Ranked], count: int) -> list[Ranked]:
 def prune(
     target: Target, found: Sequence[Ranked], card: Card, limits: Limits, arch: str, processes: int
 ) -> list[Ranked]:
-    """The plans whose machine code is clean on `arch`, ranked again by it. Processes fork, and touch no card."""
+    """The plans whose machine code is clean on `arch`, each program once, ranked again by it. Processes fork, and touch
+    no card."""
     global _work
     _work = [(target, each.plan, card, arch) for each in found]
     if processes > 1:
@@ -166,5 +166,15 @@ def prune(
             codes = pool.map(_compile, range(len(_work)), chunksize=1)
     else:
         codes = [_compile(index) for index in range(len(_work))]
-    clean = [(each.plan, code) for each, code in zip(found, codes, strict=True) if isinstance(code, Code)]
-    return rank(target, [plan for plan, _ in clean], card, limits, [code for _, code in clean])
+    # Stages that a kernel does not use give the same program again, which would be timed twice.
+    clean: dict[Any, tuple[Plan, Code]] = {}
+    for each, code in zip(found, codes, strict=True):
+        if isinstance(code, Code):
+            clean.setdefault((_block(each.plan), each.plan.splits, repr(code)), (each.plan, code))
+    return rank(target, [plan for plan, _ in clean.values()], card, limits, [code for _, code in clean.values()])
+
+
+def _block(plan: Plan) -> tuple[Any, ...]:
+    """Algorithm and sizes of a plan."""
+    tile = plan.tile
+    return plan.algorithm, tile and (tile.block_m, tile.block_n, tile.block_k)

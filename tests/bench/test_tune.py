@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -17,11 +17,12 @@ from bench.clock import WallClock
 from bench.facts import ROOT
 from bench.run import set_precision
 from bench.tune import PASSES, Target, targets
+from bench.tune import rank as tune_rank
 from bench.tune.card import CardMeasurer
 from bench.tune.drive import Tuner
 from bench.tune.rank import launches, main_launch, plans, rank, shortlist
 from kernels.common.device import H100, Card
-from kernels.common.roofline import LIMITS
+from kernels.common.roofline import LIMITS, Code
 from kernels.conv2d.plans.choose import force_plan, is_legal, plan
 from kernels.conv2d.plans.plan import PASSES as CONVOLUTIONS
 from kernels.conv2d.plans.plan import Plan, rule, shipped
@@ -113,6 +114,18 @@ def test_the_shortlist_has_different_tiles_first():
     assert seconds == sorted(seconds)
     assert sorted(map(found.index, shortlist(found[:3], 8))) == [0, 1, 2]
     assert {e.plan.algorithm for e in first[:4]} == {e.plan.algorithm for e in found} == {"batch", "gemm", "strips"}
+
+
+def test_a_program_that_comes_twice_is_timed_once(monkeypatch):
+    """Plans that differ in warps alone, and whose programs are said to be the same."""
+    target = HEADLINE[0]
+    usual, *_ = (each.plan for each in ranked(target) if each.plan.tile and each.plan.splits == 1)
+    chosen = [replace(usual, tile=replace(usual.block, num_warps=warps)) for warps in (4, 8)]
+    found = rank(target, chosen, CARD, LIMITS["sm_90"])
+    for codes, expected in (([40, 40], found[:1]), ([40, 48], found)):
+        monkeypatch.setattr(tune_rank, "_compile", lambda i, codes=codes: Code(codes[i], 1024, 4, {}, {"all": 9}))
+        left = tune_rank.prune(target, found, CARD, LIMITS["sm_90"], "sm_90", 1)
+        assert {each.plan for each in left} == {each.plan for each in expected}
 
 
 def test_what_is_measured_is_written_and_used(tmp_path):
