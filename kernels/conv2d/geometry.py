@@ -34,7 +34,7 @@ class Conv2dGeometry:
     def of(
         x_shape: Sequence[int], w_shape: Sequence[int], stride: Pair, padding: Pads, dilation: Pair, groups: int
     ) -> Conv2dGeometry:
-        """The geometry of shapes that `check_shapes` accepts."""
+        """The geometry of shapes that `check_tensors` and `check_window` accept."""
         n, c, h, w = x_shape
         k, _, r, s = w_shape
         return Conv2dGeometry(n, c, h, w, k, r, s, tuple(stride), tuple(padding), tuple(dilation), groups)  # type: ignore[arg-type]
