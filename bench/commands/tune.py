@@ -52,7 +52,7 @@ def _predict(chosen: list[Any], args: argparse.Namespace) -> int:
     import time
 
     from bench.machine_code.compile import CARDS
-    from bench.tune.rank import plans, prune, rank, shortlist
+    from bench.tune.rank import promising, shortlist
     from cnn.errors import UserError
     from kernels.common.roofline import LIMITS
 
@@ -64,11 +64,10 @@ def _predict(chosen: list[Any], args: argparse.Namespace) -> int:
         if time.monotonic() >= end:
             print("time is over")
             break
-        every = rank(target, plans(target, card), card, limits)
-        first = shortlist(every, args.compile)
-        clean = prune(target, first, card, limits, args.arch, args.processes)
-        print(f"{target.bucket.key} ({target.name}): {len(every)} plans, {len(clean)} of {len(first)} compiled clean")
-        for each in shortlist(clean, args.measure):
+        found = promising(target, card, limits, args.arch, args.compile, args.processes)
+        compiled = f"{len(found.clean)} of {len(found.first)} compiled clean"
+        print(f"{target.bucket.key} ({target.name}): {len(found.every)} plans, {compiled}")
+        for each in shortlist(found.clean, args.measure):
             print(f"  {each}")
     return 0
 
@@ -79,10 +78,9 @@ def _measure(chosen: list[Any], args: argparse.Namespace) -> int:
     from bench.clock import EventClock
     from bench.facts import facts
     from bench.gpu import MORE
-    from bench.machine_code.compile import TARGETS
     from bench.tune.card import CardMeasurer
     from bench.tune.drive import Tuner
-    from bench.tune.rank import plans, prune, rank, shortlist
+    from bench.tune.rank import promising, shortlist
     from kernels.common.device import card_of
     from kernels.common.roofline import LIMITS, limits_of
     from kernels.tuned import table
@@ -93,18 +91,17 @@ def _measure(chosen: list[Any], args: argparse.Namespace) -> int:
     arch = f"sm_{major}{minor}"
     limits = limits_of(card.name) or LIMITS.get(arch, LIMITS["sm_90"])
 
-    def promising(target: Any) -> list[Any]:
+    def chosen_plans(target: Any) -> list[Any]:
         if target.is_pool:
             return []
-        first = shortlist(rank(target, plans(target, card), card, limits), args.compile)
-        clean = prune(target, first, card, limits, arch, args.processes) if arch in TARGETS else first
-        if not clean:
-            print(f"{target.name}: none of {len(first)} plans compiled clean; timed as ranked")
-        return [each.plan for each in shortlist(clean or first, args.measure)]
+        found = promising(target, card, limits, arch, args.compile, args.processes)
+        if not found.clean:
+            print(f"{target.name}: none of {len(found.first)} plans compiled clean; timed as ranked")
+        return [each.plan for each in shortlist(found.clean or found.first, args.measure)]
 
     about = {name: value for name, value in facts(device, args.commit).items() if name not in ("threads", "kind")}
     measurer = CardMeasurer(device, EventClock(device))
-    tuner = Tuner(args.out or table.FOLDER, card.name, about, promising, measurer)
+    tuner = Tuner(args.out or table.FOLDER, card.name, about, chosen_plans, measurer)
     tuner.load()
     # What is measured must not depend on a table that is there already.
     with table.tables_in(Path(os.devnull)):

@@ -12,9 +12,10 @@ from torch import Tensor
 
 import kernels
 from bench.limits import work_of
-from bench.machine_code.compile import compile_launch
+from bench.machine_code.compile import TARGETS, compile_launch
 from bench.machine_code.read import read
 from bench.problem import DTYPES
+from bench.run import set_precision
 from bench.tune import Target
 from bench.tune.drive import named
 from kernels.common.device import Card, assume_card
@@ -178,3 +179,23 @@ def _block(plan: Plan) -> tuple[Any, ...]:
     """Algorithm and sizes of a plan."""
     tile = plan.tile
     return plan.algorithm, tile and (tile.block_m, tile.block_n, tile.block_k)
+
+
+@dataclass(frozen=True)
+class Promising:
+    """Every plan of a target, the first of them, and those of these whose code is clean, ranked again."""
+
+    every: list[Ranked]
+    first: list[Ranked]
+    clean: list[Ranked]
+
+
+def promising(target: Target, card: Card, limits: Limits, arch: str, most: int, processes: int) -> Promising:
+    """What to try for a target, `most` of its plans compiled: none where no program can be made for `arch`.
+
+    torch's flags are from here on those of the target's precision, which decide about plans and programs.
+    """
+    set_precision(target.precision)
+    every = rank(target, plans(target, card), card, limits)
+    first = shortlist(every, most)
+    return Promising(every, first, prune(target, first, card, limits, arch, processes) if arch in TARGETS else [])

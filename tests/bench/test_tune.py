@@ -104,6 +104,19 @@ def test_every_plan_is_legal_and_launches_its_tile(target: Target):
             assert main.options.items() >= tile.items()  # registers are named as well, but only on a card
 
 
+@pytest.mark.parametrize("precision, allowed", [("fp32", False), ("tf32", True), ("fp16", False)])
+def test_plans_are_those_of_the_precision_that_is_measured(precision, allowed, capsys, monkeypatch):
+    """Whatever torch's flags were before."""
+    seen = []
+    monkeypatch.setattr("kernels.common.device.INTERPRET", False)
+    monkeypatch.setattr("bench.tune.rank.prune", lambda *_: [])
+    monkeypatch.setattr("bench.tune.rank.plans", lambda *_: seen.append(torch.backends.cudnn.allow_tf32) or [])
+    set_precision("fp32" if allowed else "tf32")
+    assert main(["tune", "--dry-run", "--set", "doubtful", "--pass", "dgrad", "--dtype", precision]) == 0
+    assert len(seen) > 5 and set(seen) == {allowed}
+    assert "0 of 0 compiled clean" in capsys.readouterr().out
+
+
 def test_the_shortlist_has_different_tiles_first():
     found = ranked(next(t for t in HEADLINE if t.layer.name == "layer3.1.conv2" and t.which == "fprop"))
     first = shortlist(found, 8)
