@@ -48,5 +48,6 @@ def run(args: argparse.Namespace) -> int:
 
         print(brief(headline))
         files = [path for path in (headline, folder / "searched.jsonl") if path.exists()]
-        print(table(Device(folder.name, newest([row for path in files for row in lines(path)]))))
+        found = newest([row for path in files for row in lines(path)])
+        print(table(Device(folder.name, found)) if found else "no row of the headline is whole")
     return code

@@ -248,5 +248,8 @@ def test_the_command_on_this_machine(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert "in the geometric mean | 1.20x; 1.20x; 11 without a time |" in done.stdout
+    (tmp_path / "headline.jsonl").write_text('{"case": "cut off')
+    cut = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert cut.returncode == 0 and "no row of the headline is whole" in cut.stdout, cut.stderr
     unknown = subprocess.run([*command[:-1], "nonsense"], capture_output=True, text=True, timeout=120, check=False)
     assert unknown.returncode == 2 and "nonsense is unknown" in unknown.stderr and "Traceback" not in unknown.stderr
