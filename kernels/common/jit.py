@@ -226,9 +226,8 @@ def nothing():
 
 
 @triton.jit
-def rolled(STEPS: tl.constexpr, size):
-    """STEPS of a loop; a few of them so that LLVM does not know the number: it would write the loop out, and the many
-    tiles in flight need more registers than there are. size: any number of the launch's that is not negative."""
-    if STEPS > 2 and STEPS < 9:
-        return tl.minimum(STEPS, STEPS + size)
-    return STEPS
+def rolled(steps, size):
+    """As many steps of a loop, a number that LLVM does not know: it would write a loop of few steps out, whose
+    addresses and tiles in flight need more registers than there are. size: any number of the launch's that is not
+    negative."""
+    return tl.minimum(steps, steps + size)

@@ -9,7 +9,7 @@ d is the divisor of `averaged` in lanes.py.
 import triton
 import triton.language as tl
 
-from kernels.common.jit import first_tap
+from kernels.common.jit import first_tap, rolled
 from kernels.pool2d.lanes import averaged, places
 
 
@@ -65,8 +65,7 @@ def avg_pool_kernel(
             for j in tl.static_range(KW):
                 b_sum = _tap(p_x, o_h, o_w, h, w, step_h, step_w, i, j, b_sum, m, CLIPPED, V)
     else:
-        # As many, but AMD's compiler does not know it: else it unrolls them, and 64-bit addresses spill.
-        cols = tl.minimum(KW, KW + w) if tl.int64 == INDEX else KW
+        cols = rolled(KW, w) if tl.int64 == INDEX else KW
         for i in range(KH):
             for j in range(cols):
                 b_sum = _tap(p_x, o_h, o_w, h, w, step_h, step_w, i, j, b_sum, m, CLIPPED, V)
@@ -131,8 +130,9 @@ def avg_pool_backward_kernel(
                     STRIDE_W, PAD_H, PAD_W, COUNT, TYPE, V,
                 )  # fmt: skip
     else:
+        cols = rolled((KW + STRIDE_W - 1) // STRIDE_W, w) if tl.int64 == INDEX else (KW + STRIDE_W - 1) // STRIDE_W
         for a in range((KH + STRIDE_H - 1) // STRIDE_H):
-            for b in range((KW + STRIDE_W - 1) // STRIDE_W):
+            for b in range(cols):
                 b_dx = _window(
                     p_dy, i_0, j_0, a, b, o_h, o_w, h, w, p, q, step_p, step_q, divisor, b_dx, m, KH, KW, STRIDE_H,
                     STRIDE_W, PAD_H, PAD_W, COUNT, TYPE, V,

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+import triton.language as tl
 from torch import Tensor
 
 from kernels.common.arithmetic import accumulator, index
@@ -22,7 +23,7 @@ UNROLLED_TAPS = 49
 """Larger windows run as loops: unrolled they would take minutes to compile."""
 WIDE_TAPS = 25
 """Averages handed back from larger windows keep four places of a thread on the stack (sm_120), and two of float64; 8
-bytes of sums they do not."""
+bytes of sums they do not. With 64-bit offsets they run as loops."""
 
 
 def code_dtype(geometry: Pool2dGeometry) -> torch.dtype:
@@ -138,7 +139,8 @@ def avg_pool_backward(
     elif special.is_square(g, dx):
         special.square_backward(dy, None, dx, g, counted)
     else:
-        most = 8 // max(4, dx.element_size()) if g.kernel[0] * g.kernel[1] > WIDE_TAPS else 4
+        wide = g.kernel[0] * g.kernel[1] > WIDE_TAPS
+        most = 8 // max(4, dx.element_size()) if wide else 4
         launch(
             avg_pool_backward_kernel,
             **_grid(dx, channels_last, most),
@@ -146,7 +148,7 @@ def avg_pool_backward(
             **_sizes(dx, dx, dy, channels_last),
             **counted,
             **window(g),
-            UNROLL=_unroll(g),
+            UNROLL=_unroll(g) and not (wide and index(dy, dx) is tl.int64),
             INDEX=index(dy, dx),
             TYPE=accumulator(dx),
         )

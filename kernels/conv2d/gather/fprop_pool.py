@@ -127,7 +127,7 @@ def fprop_pool_kernel(
         b_taps_3 = taps_inside(o_h + STRIDE_H, o_w + STRIDE_W, m_m, h, w, R, S, DIL_H, DIL_W)
         p_x = p_x[:, None] + o_k[None, :] * stride_x_c
         p_w = p_w[None, :] + o_k[:, None] * stride_w_c
-        for step in range(rolled(R * S * NUM_C, k)):
+        for step in range(rolled(R * S * NUM_C, k) if R * S * NUM_C > 2 and R * S * NUM_C < 9 else R * S * NUM_C):
             tap = step // NUM_C
             r = tap // S
             c_0 = (step - tap * NUM_C) * BLOCK_K

@@ -189,10 +189,11 @@ def _wgrad(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry) -> None:
 
 def _wgrad_nchw(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry) -> None:
     """dw in NCHW: small maps have fewer lanes a program."""
-    # Of 8 columns that lie 4 apart ptxas keeps 16 bytes on the stack on sm_90, of 2 of 7x7 in float64 up to 208.
+    # Of 8 columns that lie 4 apart ptxas keeps 16 bytes on the stack on sm_90, of 2 of 7x7 in float64 up to 208, and
+    # of 2 rows of those 112 on sm_120.
     apart, many = g.stride[1] == 4, g.r * g.s > FEW_TAPS
     wide = {2: 4 if apart else 8, 4: 4, 8: 1 if many else 2}[dy.element_size()]
-    rows = _wgrad_rows(g)
+    rows = 1 if many and dy.element_size() == 8 else _wgrad_rows(g)
     unit = unit_of(x, wide, 3)
     wide = narrowed(wide, unit, g.s, g.stride[1], g.dilation[1], (rows - 1) * g.stride[0] + g.r)
     unit_y = unit_of(dy, wide, 3)
