@@ -40,6 +40,11 @@ def tiles(m: int, n: int, tile: Tile) -> int:
     return math.ceil(m / tile.block_m) * math.ceil(n / tile.block_n)
 
 
+def per_split(items: int, splits: int, block: int) -> int:
+    """Items of a sum in each of its parts, a multiple of the block."""
+    return math.ceil(items / splits / block) * block
+
+
 def strides(name: str, t: Tensor, axes: str) -> dict[str, int]:
     """The keyword arguments stride_<name>_<axis>; 0 along an axis of one element, so that equal problems look equal."""
     steps = (stride if size > 1 else 0 for size, stride in zip(t.shape, t.stride(), strict=True))

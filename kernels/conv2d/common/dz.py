@@ -23,6 +23,7 @@ from kernels.common.jit import unravel
 from kernels.common.launch import launch
 from kernels.common.layout import empty, memory_format
 from kernels.common.splits import partial_sums, reduce
+from kernels.conv2d.common.arguments import per_split
 
 TILE = 2048
 """Elements of a program in channels_last, of at most CHANNELS channels."""
@@ -159,7 +160,7 @@ def dz_bias(
         y_ptr=y,
         dz_ptr=dz,
         db_ptr=partial,
-        units_per_split=math.ceil(units["units"] / splits / block_m) * block_m,
+        units_per_split=per_split(units["units"], splits, block_m),
         p=p,
         q=q,
         pooled_p=dy.shape[2],

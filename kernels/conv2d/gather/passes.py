@@ -8,14 +8,22 @@ import torch
 from torch import Tensor
 
 from kernels.common.splits import partial_sums, reduce
-from kernels.conv2d.common.arguments import chunk, launch_gemm, numerics, phase_steps, strides, tiles, window
+from kernels.conv2d.common.arguments import (
+    chunk,
+    launch_gemm,
+    numerics,
+    per_split,
+    phase_steps,
+    strides,
+    tiles,
+    window,
+)
 from kernels.conv2d.gather.dgrad import dgrad_kernel
 from kernels.conv2d.gather.fprop import fprop_kernel
 from kernels.conv2d.gather.fprop_pool import fprop_pool_kernel
 from kernels.conv2d.gather.wgrad import wgrad_kernel
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.plan import Plan, wgrad_tiles
-from kernels.conv2d.thin.passes import per_split
 
 
 def fprop(x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, g: Conv2dGeometry, relu: bool, plan: Plan) -> None:

@@ -6,14 +6,13 @@ import math
 
 from torch import Tensor
 
-from kernels.conv2d.common.arguments import chunk, launch_gemm, numerics, phase_steps, strides, window
+from kernels.conv2d.common.arguments import chunk, launch_gemm, numerics, per_split, phase_steps, strides, window
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.groups.fprop import groups_fprop_kernel
 from kernels.conv2d.groups.wgrad import groups_wgrad_kernel
 from kernels.conv2d.plans.few import group_block, group_pack
 from kernels.conv2d.plans.plan import Plan
 from kernels.conv2d.plans.tiles import Tile
-from kernels.conv2d.thin.passes import per_split
 
 
 def fprop(x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, g: Conv2dGeometry, relu: bool, tile: Tile) -> None:

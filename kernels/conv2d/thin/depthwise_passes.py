@@ -13,7 +13,7 @@ from kernels.common.device import MAXNREG, PROGRAMS
 from kernels.common.launch import launch
 from kernels.common.layout import is_channels_last
 from kernels.common.splits import partial_sums, reduce
-from kernels.conv2d.common.arguments import strides, window
+from kernels.conv2d.common.arguments import per_split, strides, window
 from kernels.conv2d.common.pack import channels_innermost
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.few import streams
@@ -167,7 +167,7 @@ def _wgrad(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry) -> None:
         x_ptr=x,
         dw_ptr=partial,
         items=items,
-        items_per_split=math.ceil(items / splits / block_p) * block_p,
+        items_per_split=per_split(items, splits, block_p),
         c_units=g.c // unit,
         h=g.h,
         w=g.w,
@@ -210,7 +210,7 @@ def _wgrad_nchw(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry) -> None:
         x_ptr=x,
         dw_ptr=partial,
         items=items,
-        items_per_split=math.ceil(items / splits / (32 * warps)) * 32 * warps,
+        items_per_split=per_split(items, splits, 32 * warps),
         c=g.c,
         h=g.h,
         w=g.w,

@@ -11,7 +11,7 @@ from kernels.common.arithmetic import accumulator, index
 from kernels.common.launch import launch
 from kernels.common.layout import is_channels_last
 from kernels.common.splits import partial_sums, reduce
-from kernels.conv2d.common.arguments import DIRECT_BLOCK, strides, window
+from kernels.conv2d.common.arguments import DIRECT_BLOCK, per_split, strides, window
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.few import streams
 from kernels.conv2d.thin import depthwise_passes as depthwise
@@ -121,8 +121,3 @@ def wgrad(dy: Tensor, x: Tensor, dw: Tensor, g: Conv2dGeometry, splits: int) -> 
 def sum_block(channels_last: bool) -> tuple[int, int]:
     """Pixels x channels of a program that sums over pixels: the long side lies along memory."""
     return (32, 64) if channels_last else (256, 4)
-
-
-def per_split(pixels: int, splits: int, block: int) -> int:
-    """Pixels of one split, a multiple of the block."""
-    return math.ceil(pixels / splits / block) * block
