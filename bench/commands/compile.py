@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     import tempfile
 
     from bench.machine_code.compile import TARGETS
-    from bench.machine_code.table import DTYPES, jobs, representative
+    from bench.machine_code.jobs import DTYPES, jobs, representative
     from cnn.errors import UserError
     from kernels.common.device import INTERPRET
 

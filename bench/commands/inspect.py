@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         print("bench inspect: unset TRITON_INTERPRET, which replaces the compiler", file=sys.stderr)
         return 2
     from bench.machine_code.compile import TARGETS
-    from bench.machine_code.table import DTYPES, jobs, representative, rows
+    from bench.machine_code.jobs import DTYPES, jobs, representative, rows
 
     if args.loops:
         return _loops()
@@ -103,8 +103,8 @@ def _loops() -> int:
 def _plans(args: argparse.Namespace) -> int:
     """Only what is wrong is printed, as it comes."""
     from bench.machine_code.compile import TARGETS
+    from bench.machine_code.jobs import rows
     from bench.machine_code.plans import PRECISIONS, faults, jobs, part, spread
-    from bench.machine_code.table import rows
     from cnn.errors import UserError
 
     for name, given, known in (("--arch", args.arch, TARGETS), ("--dtype", args.dtype, PRECISIONS)):

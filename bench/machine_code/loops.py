@@ -12,9 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bench.machine_code.compile import CARDS, compile_launch
+from bench.machine_code.jobs import products
 from bench.machine_code.plans import PRECISIONS, launches, shape
 from bench.machine_code.read import disassembly, read
-from bench.machine_code.table import products
 from kernels.common.device import assume_card
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans.plan import Plan

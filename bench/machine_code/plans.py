@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.machine_code import pools
 from bench.machine_code.compile import CARDS
-from bench.machine_code.table import DTYPES, Job, distinct, products, tile_of
+from bench.machine_code.jobs import DTYPES, Job, distinct, products, tile_of
 from cnn.errors import UserError
 from kernels.common.device import Card, assume_card
 from kernels.common.launch import Launch, record

@@ -12,8 +12,8 @@ import torch
 import kernels
 from bench.cases import Layer, networks
 from bench.machine_code.compile import CARDS
+from bench.machine_code.jobs import products
 from bench.machine_code.plans import PRECISIONS
-from bench.machine_code.table import products
 from bench.tune import Target, passes_of
 from kernels.common import launch
 from kernels.common.device import assume_card, cpu_as_card

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from bench.__main__ import main
+from bench.machine_code.jobs import tile_of
 from bench.machine_code.loops import LOOPS, Found
 from bench.machine_code.plans import SHAPES, faults, jobs, part, spread
-from bench.machine_code.table import tile_of
 from kernels.conv2d.plans.tiles import tiles
 
 ROOT = Path(__file__).parents[2]

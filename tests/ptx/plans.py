@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.machine_code.compile import CARDS
+from bench.machine_code.jobs import products
 from bench.machine_code.plans import PRECISIONS, SHAPES, plans
-from bench.machine_code.table import products
 from kernels import backend
 from kernels.common.device import assume_card
 from kernels.conv2d import forward, gradients

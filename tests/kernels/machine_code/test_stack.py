@@ -36,7 +36,7 @@ def test_registers_are_named_for_a_program_that_would_spill() -> None:
 from unittest.mock import patch
 from bench.machine_code.compile import compile_launch
 from bench.machine_code.plans import jobs
-from bench.machine_code.table import tile_of
+from bench.machine_code.jobs import tile_of
 
 tile = {"BLOCK_M": 32, "BLOCK_N": 16, "BLOCK_K": 32}
 found = [job.launch for job in jobs("sm_80", "float16", ("fprop_pool",)) if job.case == "fprop_pool 256-128 3x3/2"]

@@ -1,4 +1,4 @@
-"""Rows of machine-code facts for kernels x cases x targets, compiled in several processes."""
+"""What is compiled for which card, and the row of facts that comes of it: kernels x cases x targets, in processes."""
 
 from __future__ import annotations
 
