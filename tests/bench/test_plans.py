@@ -85,7 +85,8 @@ UNROLLED = {
     [
         ({}, None),
         ({"error": "no"}, "does not compile"),
-        ({"stack": 8}, "8 bytes of stack"),
+        ({"stack": 8, "total": {"wgmma": 4, "spill": 2}}, "8 bytes of stack"),
+        ({"stack": 8}, None),
         ({"shared": 10**6}, "shared memory beyond the card's 232448"),
         ({"total": {}}, "no tensor cores"),
         ({"loop": {"all": 9, "wgmma": 4, "tma_load": 2, "shared_load": 4}}, "operands through registers"),
@@ -99,6 +100,7 @@ UNROLLED = {
         ),
         ({"kernel": "groups_fprop_kernel", "loop": {"wgmma": 4, "load": 9}}, "4 copies of less than 16 bytes"),
         (UNROLLED, None),
+        ({**UNROLLED, "kernel": "fprop_pool_kernel"}, "22 copies of less than 16 bytes"),
         ({**UNROLLED, "total": {"wgmma": 36, "async_copy": 22, "async_copy_16": 3}}, "1 copies of less than 16 bytes"),
     ],
 )

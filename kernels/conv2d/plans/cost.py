@@ -15,7 +15,7 @@ from kernels.common.roofline import ANSWER, FETCH, FILL, STEP
 from kernels.conv2d.geometry import Conv2dGeometry
 from kernels.conv2d.plans import blocks, strips
 from kernels.conv2d.plans.box import SEVERAL, box_of
-from kernels.conv2d.plans.few import group_block, group_pack
+from kernels.conv2d.plans.few import group_block, group_pack, padded_rows
 
 WAVE = 132
 """Multiprocessors."""
@@ -151,15 +151,18 @@ def _wgrad(g: Conv2dGeometry, itemsize: int, wgmma: bool, packed: bool) -> Work:
 
 
 def _rows(which: str, g: Conv2dGeometry, itemsize: int, card: Card, packed: bool) -> Work:
-    """The product on a copy of the input; in wgrad a step is of one row of pixels."""
+    """The product on a copy of the input, its padding included; in wgrad a step is of one row of pixels."""
     if which == "dgrad":
         which, g = "fprop", g.turned
+    rows, columns, channels = padded_rows(g, itemsize)
+    moved = g.n * (g.c * g.h * g.w + rows * columns * channels) * itemsize
     product = work_of("gemm", which, g, itemsize, card, packed, 0)
-    copied = COPY + 2 * g.n * g.c * g.h * g.w * itemsize / BYTES
+    product = replace(product, before=COPY + moved / BYTES)
+    window = g.r * g.s * channels
     if which != "wgrad":
-        return replace(product, before=copied)
+        return replace(product, depth=window)
     step = 128 // itemsize
-    return replace(product, before=copied, depth=g.n * g.p * -(-g.q // step) * step)
+    return replace(product, n=window, depth=g.n * g.p * -(-g.q // step) * step)
 
 
 def _blocks(which: str, g: Conv2dGeometry, itemsize: int, wgmma: bool) -> Work:
