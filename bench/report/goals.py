@@ -111,8 +111,8 @@ def fastest(found: list[Row], providers: tuple[str, ...], layout: str) -> Row | 
 
 
 def measured(device: Device, goal: Goal) -> list[tuple[str, float, str]]:
-    """(case, how many times as fast or what share of the limit, that share in words) of every case that fits, slowest
-    first; by the metric of the device's kind."""
+    """(case, how many times as fast or what share of the limit, that share in words) of every case that fits and was
+    compared, slowest first; by the metric of the device's kind."""
     by_case: dict[str, list[Row]] = {}
     for row in device.of(device.metric):
         if fits(row["case"], goal.cases):
@@ -121,7 +121,8 @@ def measured(device: Device, goal: Goal) -> list[tuple[str, float, str]]:
     for case, found in by_case.items():
         ours = fastest(found, (OURS, "ours_fused"), goal.layout)
         theirs = fastest(found, (goal.base,), ANY if goal.base != TORCH else goal.layout)
-        if ours and theirs:
+        known = ours and theirs and ("share" in ours if goal.of_limit else "ratio" in ours and "ratio" in theirs)
+        if known and ours and theirs:
             share = f"{100 * ours['share']:.0f} % of {ours['bound']}" if "share" in ours else ""
             ratio = float(ours["share"]) if goal.of_limit else float(ours["ratio"]) / float(theirs["ratio"])
             lines.append((case, ratio, share))
