@@ -23,7 +23,8 @@ UNROLLED_TAPS = 49
 """Larger windows run as loops: unrolled they would take minutes to compile."""
 WIDE_TAPS = 25
 """Averages handed back from larger windows keep four places of a thread on the stack (sm_120), and two of float64; 8
-bytes of sums they do not. With 64-bit offsets they run as loops."""
+bytes of sums they do not. With 64-bit offsets they run as loops. Maxima of four float64 keep 384 bytes there
+(Triton 3.6)."""
 
 
 def code_dtype(geometry: Pool2dGeometry) -> torch.dtype:
@@ -51,7 +52,7 @@ def max_pool(x: Tensor, g: Pool2dGeometry, want_code: bool, want_indices: bool) 
     else:
         launch(
             max_pool_kernel,
-            **_grid(y, channels_last),
+            **_grid(y, channels_last, 2 if g.kernel[0] * g.kernel[1] > WIDE_TAPS and x.element_size() == 8 else 4),
             **_tensors(x=x, y=y, code=code, indices=indices),
             **_sizes(y, x, y, channels_last),
             **window(g),
