@@ -183,8 +183,7 @@ def faults(row: dict[str, Any]) -> list[str]:
     if "error" in row:
         return ["does not compile"]
     loop, found = row["loop"], []
-    # Around a call (a division of 64 bits) a frame may be set aside that nothing is kept in.
-    if row["stack"] and (row["target"].startswith("gfx") or "spill" in row["total"]):
+    if row["stack"]:
         found.append(f"{row['stack']} bytes of stack")
     if row["shared"] > CARDS[row["target"]].shared:
         found.append(f"shared memory beyond the card's {CARDS[row['target']].shared}")

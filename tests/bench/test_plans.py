@@ -85,8 +85,7 @@ UNROLLED = {
     [
         ({}, None),
         ({"error": "no"}, "does not compile"),
-        ({"stack": 8, "total": {"wgmma": 4, "spill": 2}}, "8 bytes of stack"),
-        ({"stack": 8}, None),
+        ({"stack": 8}, "8 bytes of stack"),
         ({"shared": 10**6}, "shared memory beyond the card's 232448"),
         ({"total": {}}, "no tensor cores"),
         ({"loop": {"all": 9, "wgmma": 4, "tma_load": 2, "shared_load": 4}}, "operands through registers"),
