@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import torch
-import triton.language as tl
 from torch import Tensor
 
 from kernels.common.arithmetic import accumulator, index
@@ -23,7 +22,7 @@ UNROLLED_TAPS = 49
 """Larger windows run as loops: unrolled they would take minutes to compile."""
 WIDE_TAPS = 25
 """Averages handed back from larger windows keep four places of a thread on the stack (sm_120), and two of float64; 8
-bytes of sums they do not. With 64-bit offsets they run as loops. Maxima of four float64 keep 384 bytes there
+bytes of sums they do not. They run as loops. Maxima of four float64 keep 384 bytes there
 (Triton 3.6)."""
 
 
@@ -149,7 +148,7 @@ def avg_pool_backward(
             **_sizes(dx, dx, dy, channels_last),
             **counted,
             **window(g),
-            UNROLL=_unroll(g) and not (wide and index(dy, dx) is tl.int64),
+            UNROLL=_unroll(g) and not wide,
             INDEX=index(dy, dx),
             TYPE=accumulator(dx),
         )
